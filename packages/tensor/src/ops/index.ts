@@ -1,0 +1,36 @@
+// The list of all ops, for the conformance suite and for documentation.
+// Knows that ops have specs. Knows no op.
+
+import type { OpSpec } from "../op.js";
+import * as adamw from "./adamw.js";
+import * as causalConv1d from "./causalConv1d.js";
+import * as copy from "./copy.js";
+import * as elementwise from "./elementwise.js";
+import * as indexing from "./indexing.js";
+import * as matmul from "./matmul.js";
+import * as norms from "./norms.js";
+import * as random from "./random.js";
+import * as reduce from "./reduce.js";
+import * as selectiveScan from "./selectiveScan.js";
+import * as softmaxCrossEntropy from "./softmaxCrossEntropy.js";
+import * as ssdScan from "./ssdScan.js";
+import * as views from "./views.js";
+
+const files = [
+  elementwise,
+  reduce,
+  matmul,
+  indexing,
+  copy,
+  views,
+  random,
+  causalConv1d,
+  selectiveScan,
+  ssdScan,
+  norms,
+  softmaxCrossEntropy,
+  adamw,
+];
+
+/** Every op there is. */
+export const opSpecs: readonly OpSpec[] = files.flatMap((file) => [...file.specs]);

@@ -1,0 +1,161 @@
+// Matrix products: `matmul` with NumPy's broadcasting of leading axes, and `linear`, x W^T with the weight's own gradient layout.
+// Knows shapes, which layouts the kernel takes, and the gradients. Knows no loop.
+
+import type { View } from "../backend.js";
+import { formatShape, ShapeError } from "../errors.js";
+import { broadcastShapes, broadcastTo, reshapeStrides, rowPitch, sizeOf } from "../layout.js";
+import { floats, needsFloat, type OpSpec, sameDevice, sameType } from "../op.js";
+import { scope } from "../scope.js";
+import { noGrad, record } from "../tape.js";
+import type { Tensor } from "../tensor.js";
+import { contiguousCopy } from "./copy.js";
+import { sumTo } from "./reduce.js";
+import { transpose } from "./views.js";
+
+function check(op: string, a: Tensor, b: Tensor, inner: number): void {
+  sameDevice(op, a, b);
+  needsFloat(op, a);
+  sameType(op, a, b);
+  const what = `${op}: ${formatShape(a.shape)} x ${formatShape(b.shape)}`;
+  if (a.rank < 2 || b.rank < 2) {
+    throw new ShapeError(`${what}: both need two axes or more; reshape a vector to a row or a column.`);
+  }
+  const [columns, rows] = [a.dim(-1), b.dim(inner)];
+  if (columns === rows) return;
+  const hint = columns === b.dim(inner === -1 ? -2 : -1) ? " Transpose the second?" : "";
+  const sizes = `the first has ${columns} columns, the second ${rows} ${inner === -1 ? "columns" : "rows"}.${hint}`;
+  throw new ShapeError(`${op}: inner sizes differ: ${formatShape(a.shape)} x ${formatShape(b.shape)}; ${sizes}`);
+}
+
+/** x itself if each of its matrices has one contiguous axis and a pitch in the other, else a copy. */
+function matrices(x: Tensor): Tensor {
+  const [m, n] = [x.dim(-2), x.dim(-1)];
+  const [row, column] = [x.strides[x.rank - 2], x.strides[x.rank - 1]];
+  const byRows = (column === 1 || n === 1) && (row >= n || m === 1);
+  const byColumns = (row === 1 || m === 1) && (column >= m || n === 1);
+  return byRows || byColumns ? x : contiguousCopy(x);
+}
+
+/** (…, C) as one matrix (R, C) of all rows: a view, or a copy where strides cannot tell it. */
+function asRows(x: Tensor): Tensor {
+  const columns = x.dim(-1);
+  const rows = x.size / Math.max(columns, 1);
+  if (x.rank === 2) return matrices(x);
+  const pitch = rowPitch(x, 1);
+  if (pitch === undefined) return asRows(contiguousCopy(x));
+  return x.withLayout({ shape: [rows, columns], strides: [pitch, 1], offset: x.offset });
+}
+
+/** (…, M, N) as (batch, M, N), broadcast: a view, or a copy where strides cannot tell it. */
+function asBatch(x: Tensor, batch: readonly number[]): View {
+  const source = matrices(x);
+  const [m, n] = source.shape.slice(-2);
+  const wide = broadcastTo("matmul", source, [...batch, m, n]);
+  const lead = { shape: batch, strides: wide.strides.slice(0, -2), offset: 0 };
+  const count = sizeOf(batch);
+  const strides = reshapeStrides(lead, [count]);
+  if (strides === undefined)
+    return { ...contiguousCopy(source.withLayout(wide)).view(), shape: [count, m, n], strides: [m * n, n, 1] };
+  return {
+    ...source.view(),
+    shape: [count, m, n],
+    strides: [...strides, ...wide.strides.slice(-2)],
+    offset: wide.offset,
+  };
+}
+
+function single(x: Tensor): View {
+  const view = x.view();
+  return { ...view, shape: [1, ...view.shape], strides: [0, ...view.strides] };
+}
+
+/** out = a x b, where `out` has a contiguous last axis and one row pitch. */
+function multiply(a: Tensor, b: Tensor, out: Tensor): Tensor {
+  const { kernels } = out.device.backend;
+  if (out.size === 0) return out;
+  if (a.dim(-1) === 0) {
+    out.fillInPlace(0);
+    return out;
+  }
+  noGrad(() =>
+    scope(() => {
+      if (b.rank === 2) {
+        kernels.matmul(single(asRows(a)), single(matrices(b)), single(asRows(out)), { accumulate: false });
+      } else {
+        const batch = out.shape.slice(0, -2);
+        kernels.matmul(asBatch(a, batch), asBatch(b, batch), asBatch(out, batch), { accumulate: false });
+      }
+    }),
+  );
+  return out;
+}
+
+/** All rows of `a`, transposed, times all rows of `b`: the gradient of a weight. (R, M), (R, N) -> (M, N) */
+function multiplyRows(a: Tensor, b: Tensor, out: Tensor): Tensor {
+  return scope(() => multiply(transpose(asRows(a), 0, 1), asRows(b), out));
+}
+
+/** (..., M, K) x (..., K, N) -> (..., M, N). @throws ShapeError, DTypeError */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  check("matmul", a, b, -2);
+  const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const out = multiply(a, b, a.device.empty([...batch, a.dim(-2), b.dim(-1)], a.dtype));
+  const shapes = [a.shape, b.shape];
+  record({
+    name: "matmul",
+    inputs: [a, b],
+    outputs: [out],
+    save: [a, b],
+    backward: ([dy], [left, right], sink) => {
+      if (dy === undefined) return [];
+      const flat = right.rank === 2;
+      const da = !sink.needs(0)
+        ? undefined
+        : flat
+          ? multiply(dy, transpose(right, 0, 1), sink.place(0))
+          : matmul(dy, transpose(right, -1, -2));
+      const db = !sink.needs(1)
+        ? undefined
+        : flat
+          ? multiplyRows(left, dy, sink.place(1))
+          : matmul(transpose(left, -1, -2), dy);
+      return [da && sumTo(da, shapes[0]), db && sumTo(db, shapes[1])];
+    },
+  });
+  return out;
+}
+
+/** x W^T: x (..., I), weight (O, I) -> (..., O); the layout of a linear layer's weight. @throws ShapeError, DTypeError */
+export function linear(x: Tensor, weight: Tensor): Tensor {
+  check("linear", x, weight, -1);
+  if (weight.rank !== 2)
+    throw new ShapeError(`linear: the weight is ${formatShape(weight.shape)}; it must be (out, in).`);
+  const out = x.device.empty([...x.shape.slice(0, -1), weight.dim(0)], x.dtype);
+  noGrad(() => scope(() => void multiply(x, transpose(weight, 0, 1), out)));
+  record({
+    name: "linear",
+    inputs: [x, weight],
+    outputs: [out],
+    save: [x, weight],
+    backward: ([dy], [input, w], sink) => {
+      if (dy === undefined) return [];
+      return [
+        sink.needs(0) ? multiply(dy, w, sink.place(0)) : undefined,
+        sink.needs(1) ? multiplyRows(dy, input, sink.place(1)) : undefined,
+      ];
+    },
+  });
+  return out;
+}
+
+export const specs: readonly OpSpec[] = [
+  { name: "matmul", kind: "primitive", dtypes: floats, accumulates: "f32", gradients: ["a", "b"], saves: "a, b" },
+  {
+    name: "linear",
+    kind: "primitive",
+    dtypes: floats,
+    accumulates: "f32",
+    gradients: ["x", "weight"],
+    saves: "x, weight",
+  },
+];

@@ -1,0 +1,24 @@
+// What the sequence routines share: packing by sequence index, lengths of padded rows.
+// Knows shapes. Knows no routine.
+
+import { expectShape, type InputRule } from "../routine.js";
+import type { Tensor } from "../tensor.js";
+
+/** Packing and padding, common to every sequence routine. */
+export interface SequenceOptions {
+  /** (B, L) i32, non-decreasing along a row: state restarts, from zero, where it changes. */
+  readonly seqIdx?: Tensor;
+  /** (B,) i32: tokens of a row from here on are padding; they leave the state alone and their output is 0. */
+  readonly lengths?: Tensor;
+}
+
+export const sequenceInputs = {
+  seqIdx: { row: "whole", type: "i32" },
+  lengths: { row: "whole", type: "i32" },
+} as const satisfies Record<string, InputRule>;
+
+/** @throws ShapeError unless they are (B, L) and (B,) */
+export function checkSequence(op: string, options: SequenceOptions, batch: number, length: number): void {
+  expectShape(op, "seqIdx", options.seqIdx, [batch, length]);
+  expectShape(op, "lengths", options.lengths, [batch]);
+}

@@ -1,0 +1,173 @@
+// Routines: fused ops whose gradient is a kernel of its own. This file turns a routine's spec (what it takes, the shapes
+// it gives, what it saves) into a call: layouts are checked or copied, outputs made, kernels run, the tape told.
+// Knows no single routine.
+
+import type { RoutineKernels, View } from "./backend.js";
+import type { DType } from "./dtype.js";
+import { BackendError, DTypeError, formatShape, ShapeError } from "./errors.js";
+import { rowPitch, sizeOf } from "./layout.js";
+import { floats, needsFloat, needsI32, type OpSpec, sameDevice, statisticsType } from "./op.js";
+import { noGrad, record } from "./tape.js";
+import type { Tensor } from "./tensor.js";
+
+type ScanName = Exclude<keyof RoutineKernels, `${string}Backward` | "adamw" | "globalNorm">;
+
+/** What a routine demands of one input. */
+export interface InputRule {
+  /**
+   * How many trailing axes are one contiguous row, the leading ones being stepped through by one pitch; "whole" for a
+   * tensor that is contiguous altogether.
+   */
+  readonly row: number | "whole";
+  /** True where the kernel wants the leading axes as one: (R, row). */
+  readonly flat?: boolean;
+  /** "main" shares the type of the first input; "statistic" is f32, or f64 with f64; "i32" an index. */
+  readonly type: "main" | "statistic" | "i32";
+}
+
+/** Shape of an output; its type as for inputs. */
+export interface OutputRule {
+  readonly shape: readonly number[];
+  readonly type: "main" | "statistic";
+}
+
+export type TensorMap = Readonly<Record<string, Tensor | undefined>>;
+
+export interface RoutineSpec<Options> {
+  readonly name: ScanName;
+  /** In order; the first is the main one, and required. */
+  readonly inputs: Readonly<Record<string, InputRule>>;
+  readonly required: readonly string[];
+  /** The shape rule: throws where inputs do not agree, else gives every output of the kernel. */
+  readonly outputs: (
+    inputs: Readonly<Record<string, Tensor>>,
+    options: Options,
+  ) => Readonly<Record<string, OutputRule>>;
+  /** How the kernel wants to see each output and the gradient of it. */
+  readonly rows: Readonly<Record<string, InputRule>>;
+  /** Outputs that have gradients, in the order of the tape. */
+  readonly returns: readonly string[];
+  /** Outputs that only backward wants. */
+  readonly saves: readonly string[];
+  /** Inputs that have gradients. */
+  readonly gradients: readonly string[];
+  /** For {@link OpSpec}: what backward computes again. */
+  readonly recomputes: string;
+}
+
+function checkType(op: string, name: string, x: Tensor, rule: InputRule, main: Tensor): void {
+  if (rule.type === "i32") return needsI32(op, x, name);
+  needsFloat(op, x, name);
+  const wanted = rule.type === "main" ? main.dtype : statisticsType(main.dtype);
+  if (x.dtype !== wanted)
+    throw new DTypeError(`${op}: ${name} is ${x.dtype}; with ${main.dtype} inputs it must be ${wanted}.`);
+}
+
+/** The tensor itself if its layout is what the kernel takes, else a contiguous copy (an op, so gradients flow). */
+function fitLayout(x: Tensor, rule: InputRule): Tensor {
+  const fits = rule.row === "whole" ? x.isContiguous() : rowPitch(x, rule.row) !== undefined;
+  return fits ? x : x.contiguous();
+}
+
+function kernelView(x: Tensor, rule: InputRule): View {
+  const view = x.view();
+  if (!rule.flat || rule.row === "whole") return view;
+  const row = x.shape.slice(x.rank - rule.row);
+  const lead = sizeOf(x.shape.slice(0, x.rank - rule.row));
+  const pitch = rowPitch(x, rule.row) ?? sizeOf(row);
+  return { ...view, shape: [lead, ...row], strides: [pitch, ...view.strides.slice(x.rank - rule.row)] };
+}
+
+type Kernel = (inputs: Record<string, View>, outputs: Record<string, View>, options: unknown) => void;
+
+function kernelOf(x: Tensor, name: keyof RoutineKernels): Kernel {
+  const { kernels, name: backend } = x.device.backend;
+  const kernel = kernels[name];
+  if (kernel === undefined) throw new BackendError(`${name}: the backend ${backend} has no such kernel.`);
+  return kernel.bind(kernels) as unknown as Kernel;
+}
+
+/** Runs a routine: named inputs (undefined where an optional one is absent) to named outputs, those that it returns. */
+export function runRoutine<Options>(
+  spec: RoutineSpec<Options>,
+  given: TensorMap,
+  options: Options,
+): Record<string, Tensor> {
+  const { name: op } = spec;
+  const inputs: Record<string, Tensor> = {};
+  for (const [name, rule] of Object.entries(spec.inputs)) {
+    const x = given[name];
+    if (x !== undefined) inputs[name] = fitLayout(x, rule);
+    else if (spec.required.includes(name)) throw new ShapeError(`${op}: ${name} is missing.`);
+  }
+  const names = Object.keys(inputs);
+  const main = inputs[names[0]];
+  sameDevice(op, main, ...Object.values(inputs));
+  for (const name of names) checkType(op, name, inputs[name], spec.inputs[name], main);
+  const rules = spec.outputs(inputs, options);
+  const typeOf = (rule: OutputRule): DType => (rule.type === "main" ? main.dtype : statisticsType(main.dtype));
+  const outputs = Object.fromEntries(
+    Object.entries(rules).map(([name, rule]) => [name, main.device.empty(rule.shape, typeOf(rule))]),
+  );
+  const see = (tensors: Readonly<Record<string, Tensor>>, seen: Readonly<Record<string, InputRule>>) =>
+    Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, kernelView(x, seen[name])]));
+  if (sizeOf(main.shape) > 0) kernelOf(main, op)(see(inputs, spec.inputs), see(outputs, spec.rows), options);
+
+  const differentiable = spec.gradients.filter((name) => name in inputs);
+  const savedNames = [...names, ...spec.saves];
+  record({
+    name: op,
+    inputs: differentiable.map((name) => inputs[name]),
+    outputs: spec.returns.map((name) => outputs[name]),
+    save: savedNames.map((name) => inputs[name] ?? outputs[name]),
+    backward: (gradients, saved, sink) => {
+      const tensors = Object.fromEntries(savedNames.map((name, i) => [name, saved[i]]));
+      const seen: Record<string, InputRule> = { ...spec.inputs, ...spec.rows };
+      for (const [i, name] of spec.returns.entries()) {
+        const gradient = gradients[i];
+        if (gradient === undefined) continue;
+        tensors[`d${name}`] = noGrad(() => fitLayout(gradient, spec.rows[name]));
+        seen[`d${name}`] = spec.rows[name];
+      }
+      const places = differentiable.map((name, i) => {
+        if (!sink.needs(i)) return undefined;
+        seen[`d${name}`] = spec.inputs[name];
+        return sink.place(i);
+      });
+      const results: Record<string, Tensor> = {};
+      for (const [i, place] of places.entries()) if (place !== undefined) results[`d${differentiable[i]}`] = place;
+      kernelOf(saved[0], `${op}Backward`)(see(tensors, seen), see(results, seen), options);
+      return places;
+    },
+  });
+  for (const name of spec.saves) {
+    outputs[name].dispose();
+    delete outputs[name];
+  }
+  return outputs;
+}
+
+/** The entry of a routine in the list of ops. */
+export function routineSpec<Options>(spec: RoutineSpec<Options>): OpSpec {
+  return {
+    name: spec.name,
+    kind: "routine",
+    dtypes: floats,
+    accumulates: "f32",
+    gradients: spec.gradients,
+    saves: `${[...Object.keys(spec.inputs), ...spec.saves].join(", ")}; recomputes ${spec.recomputes}`,
+  };
+}
+
+/** @throws ShapeError unless `x`, where given, has exactly this shape (undefined sizes are free) */
+export function expectShape(
+  op: string,
+  name: string,
+  x: Tensor | undefined,
+  shape: readonly (number | undefined)[],
+): void {
+  if (x === undefined) return;
+  if (x.rank === shape.length && x.shape.every((n, i) => shape[i] === undefined || n === shape[i])) return;
+  const wanted = formatShape(shape.map((n) => n ?? Number.NaN)).replaceAll("NaN", "any");
+  throw new ShapeError(`${op}: ${name} is ${formatShape(x.shape)}; it must be ${wanted}.`);
+}

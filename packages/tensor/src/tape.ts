@@ -1,0 +1,318 @@
+// Reverse-mode automatic differentiation: a tape of closures over ops.
+// An op records what it saves and how gradients flow; `runBackward` walks the tape once, from its end, freeing as it goes.
+// Knows tensors only by id, shape and a few structural calls. Knows no op by name.
+
+import { isFloat } from "./dtype.js";
+import { formatShape, LifetimeError, ShapeError } from "./errors.js";
+import { keep, own, scope } from "./scope.js";
+import type { Tensor } from "./tensor.js";
+
+/** What a backward closure may ask about the gradients it is to give. */
+export interface GradientSink {
+  /** True if a gradient for input `i` is of use to anybody. */
+  needs(i: number): boolean;
+  /**
+   * Where the gradient of input `i` is best written: a new tensor or, if that input is a part of a split, its part of
+   * the packed gradient. The content is arbitrary; write all of it, then return it as that input's gradient.
+   */
+  place(i: number): Tensor;
+}
+
+/** From the gradients of the outputs (undefined where nothing depends on one) to those of the inputs. */
+export type Backward = (
+  gradients: readonly (Tensor | undefined)[],
+  saved: readonly Tensor[],
+  sink: GradientSink,
+) => readonly (Tensor | undefined)[];
+
+export interface TapeEntry {
+  /** The op's name, for messages. */
+  readonly name: string;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  /** Tensors whose memory backward needs; the tape holds it until then. */
+  readonly save?: readonly Tensor[];
+  readonly backward: Backward;
+}
+
+interface Input {
+  readonly id: number;
+  readonly shape: readonly number[];
+  readonly tracked: boolean;
+  /** A new tensor of the input's shape, after the input itself is gone. */
+  empty(): Tensor;
+}
+
+interface Node {
+  readonly name: string;
+  readonly inputs: readonly Input[];
+  readonly outputs: readonly number[];
+  readonly saved: readonly { readonly tensor: Tensor; readonly version: number }[];
+  readonly backward: Backward;
+}
+
+/** One packed gradient for the parts of a split, made when the first part asks for its place. */
+class PackedGradient {
+  tensor: Tensor | undefined;
+  constructor(
+    readonly empty: () => Tensor,
+    readonly axis: number,
+  ) {}
+
+  part(start: number, size: number): Tensor {
+    this.tensor ??= keep(this.empty());
+    return this.tensor.slice(this.axis, start, start + size);
+  }
+}
+
+interface SplitPart {
+  readonly packed: PackedGradient;
+  readonly start: number;
+  readonly size: number;
+}
+
+class Tape {
+  readonly nodes: Node[] = [];
+  readonly tracked = new Set<number>();
+  readonly parts = new Map<number, SplitPart>();
+
+  push(entry: TapeEntry): void {
+    this.nodes.push({
+      name: entry.name,
+      inputs: entry.inputs.map((input) => {
+        const { id, shape, dtype, device } = input;
+        return { id, shape, tracked: this.tracks(input), empty: () => device.empty(shape, dtype) };
+      }),
+      outputs: entry.outputs.map((output) => output.id),
+      saved: (entry.save ?? []).map((tensor) => ({ tensor: keep(tensor.alias()), version: tensor.storage.version })),
+      backward: entry.backward,
+    });
+    for (const output of entry.outputs) this.tracked.add(output.id);
+  }
+
+  tracks(tensor: Tensor): boolean {
+    return isFloat(tensor.dtype) && this.tracked.has(tensor.id);
+  }
+
+  release(): void {
+    for (const node of this.nodes) for (const { tensor } of node.saved) tensor.dispose();
+    this.nodes.length = 0;
+    for (const { packed } of this.parts.values()) packed.tensor?.dispose();
+    this.parts.clear();
+  }
+}
+
+let active: Tape | undefined;
+
+/** True while ops record. */
+export function isRecording(): boolean {
+  return active !== undefined;
+}
+
+/** Runs `fn` without recording: what it computes is a constant to the tape around it. */
+export function noGrad<T>(fn: () => T): T {
+  const outer = active;
+  active = undefined;
+  try {
+    return fn();
+  } finally {
+    active = outer;
+  }
+}
+
+/** Called by every op after its kernels: remembers how gradients flow through it, if any input has one. */
+export function record(entry: TapeEntry): void {
+  const tape = active;
+  if (tape !== undefined && entry.inputs.some((input) => tape.tracks(input))) tape.push(entry);
+}
+
+/** Like {@link record} for `split`: the outputs are views side by side along `axis`, and share one packed gradient. */
+export function recordSplit(source: Tensor, outputs: readonly Tensor[], axis: number): void {
+  const tape = active;
+  if (!tape?.tracks(source)) return;
+  const { shape, dtype, device } = source;
+  const packed = new PackedGradient(() => device.empty(shape, dtype), axis);
+  const parts: SplitPart[] = [];
+  let start = 0;
+  for (const output of outputs) {
+    parts.push({ packed, start, size: output.shape[axis] });
+    tape.parts.set(output.id, parts[parts.length - 1]);
+    start += output.shape[axis];
+  }
+  tape.push({
+    name: "split",
+    inputs: [source],
+    outputs,
+    backward: (gradients) => {
+      for (const [i, gradient] of gradients.entries()) {
+        const place = packed.part(parts[i].start, parts[i].size);
+        if (gradient === undefined) place.fillInPlace(0);
+        else if (gradient.storage !== place.storage) place.assign(gradient);
+      }
+      const whole = packed.tensor;
+      packed.tensor = undefined;
+      const result = whole?.alias();
+      whole?.dispose();
+      return [result];
+    },
+  });
+}
+
+/** The gradients under way, by the id of the tensor that each belongs to. */
+class Gradients {
+  readonly #byId = new Map<number, Tensor>();
+  constructor(readonly parts: ReadonlyMap<number, SplitPart>) {}
+
+  take(id: number): Tensor | undefined {
+    const gradient = this.#byId.get(id);
+    this.#byId.delete(id);
+    return gradient;
+  }
+
+  place({ id, empty }: Input): Tensor {
+    const part = this.parts.get(id);
+    return part === undefined || this.#byId.has(id) ? empty() : part.packed.part(part.start, part.size);
+  }
+
+  /** Adds `gradient` to what is there; in place where nobody else holds that memory. */
+  add(id: number, gradient: Tensor): void {
+    const before = this.#byId.get(id);
+    if (before === undefined) {
+      this.#byId.set(id, keep(gradient.alias()));
+      return;
+    }
+    const inPart = before.storage === this.parts.get(id)?.packed.tensor?.storage;
+    if (inPart || (before.storage.references === 1 && before.isContiguous())) {
+      before.addInPlace(gradient);
+    } else {
+      this.#byId.set(id, keep(before.add(gradient)));
+      before.dispose();
+    }
+  }
+
+  dispose(): void {
+    for (const gradient of this.#byId.values()) gradient.dispose();
+    this.#byId.clear();
+  }
+}
+
+function runNode(node: Node, gradients: Gradients): void {
+  const outputs = node.outputs.map((id) => gradients.take(id));
+  try {
+    if (outputs.every((gradient) => gradient === undefined)) return;
+    for (const { tensor, version } of node.saved) {
+      if (tensor.storage.version !== version) {
+        throw new LifetimeError(
+          `${node.name}: a value that its gradient needs, ${formatShape(tensor.shape)}, was changed in place after it was used.`,
+        );
+      }
+    }
+    const placed = new Set<number>();
+    const sink: GradientSink = {
+      needs: (i) => node.inputs[i].tracked,
+      place: (i) => {
+        const input = node.inputs[i];
+        if (placed.has(input.id)) return input.empty();
+        placed.add(input.id);
+        return gradients.place(input);
+      },
+    };
+    scope(() => {
+      const saved = node.saved.map(({ tensor }) => tensor);
+      for (const [i, gradient] of node.backward(outputs, saved, sink).entries()) {
+        const { id, shape, tracked } = node.inputs[i];
+        if (gradient === undefined || !tracked) continue;
+        if (gradient.shape.length !== shape.length || gradient.shape.some((n, k) => n !== shape[k])) {
+          throw new ShapeError(
+            `${node.name}: its gradient for input ${i} is ${formatShape(gradient.shape)}, but the input is ${formatShape(shape)}.`,
+          );
+        }
+        gradients.add(id, gradient);
+      }
+    });
+  } finally {
+    for (const gradient of outputs) gradient?.dispose();
+    for (const { tensor } of node.saved) tensor.dispose();
+  }
+}
+
+function runBackward(tape: Tape, loss: Tensor, leaves: readonly Tensor[], into?: readonly Tensor[]): Tensor[] {
+  const gradients = new Gradients(tape.parts);
+  try {
+    for (const [i, gradient] of (into ?? []).entries()) gradients.add(leaves[i].id, gradient);
+    scope(() => gradients.add(loss.id, loss.device.full(loss.shape, 1, loss.dtype)));
+    while (tape.nodes.length > 0) {
+      const node = tape.nodes[tape.nodes.length - 1];
+      runNode(node, gradients);
+      tape.nodes.pop();
+    }
+    return leaves.map((leaf) => {
+      const gradient = gradients.take(leaf.id);
+      if (gradient === undefined) return leaf.device.zeros(leaf.shape, leaf.dtype);
+      const contiguous = gradient.contiguous();
+      if (contiguous === gradient) {
+        own(gradient);
+        return gradient;
+      }
+      gradient.dispose();
+      return contiguous;
+    });
+  } finally {
+    gradients.dispose();
+  }
+}
+
+export interface GradOptions {
+  /** Gradients from an earlier call, one per leaf: the new ones are added to them, in place. */
+  readonly into?: readonly Tensor[];
+}
+
+/**
+ * The value of `fn`, a tensor with one element, and its gradients with respect to `leaves`, in their order; zeros where
+ * it does not depend on one. What `fn` makes on the way is freed as backward goes. There are no second-order gradients.
+ * @throws ShapeError if the value has more than one element
+ * @throws LifetimeError inside another call of itself, or if a value that a gradient needs was changed in place
+ */
+export function valueAndGrad(
+  fn: () => Tensor,
+  leaves: readonly Tensor[],
+  options: GradOptions = {},
+): { readonly value: Tensor; readonly gradients: Tensor[] } {
+  if (active !== undefined) {
+    throw new LifetimeError("grad: called while another gradient is recorded; there are no second-order gradients.");
+  }
+  const tape = new Tape();
+  for (const leaf of leaves) {
+    if (!isFloat(leaf.dtype)) throw new ShapeError(`grad: a tensor of ${leaf.dtype} has no gradient.`);
+    tape.tracked.add(leaf.id);
+  }
+  try {
+    return scope(() => {
+      active = tape;
+      const value = scope(fn);
+      active = undefined;
+      if (value.size !== 1) {
+        throw new ShapeError(
+          `grad: the function's value is ${formatShape(value.shape)}; a gradient needs a single number.`,
+        );
+      }
+      return { value, gradients: runBackward(tape, value, leaves, options.into) };
+    });
+  } finally {
+    active = undefined;
+    tape.release();
+  }
+}
+
+/**
+ * The function that gives [value, gradient with respect to each argument].
+ * @example const [value, dw] = grad((w: Tensor) => w.square().sum())(w);
+ */
+export function grad<Args extends readonly Tensor[]>(
+  fn: (...args: Args) => Tensor,
+): (...args: Args) => [value: Tensor, ...gradients: { [K in keyof Args]: Tensor }] {
+  return (...args) => {
+    const { value, gradients } = valueAndGrad(() => fn(...args), args);
+    return [value, ...gradients] as unknown as [Tensor, ...{ [K in keyof Args]: Tensor }];
+  };
+}
