@@ -1,0 +1,2 @@
+// Layer: apps/bench. The program's entry; it does nothing yet.
+export {};
