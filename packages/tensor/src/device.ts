@@ -40,7 +40,7 @@ export class Device {
     if (!Number.isSafeInteger(bytes)) throw new ShapeError(`tensor: ${formatShape(shape)} has too many elements.`);
     try {
       const storage = new Storage(this.backend, this.#use, bytes);
-      return new Tensor(this, storage, dtype, { shape, strides: contiguousStrides(shape), offset: 0 }, this.#use);
+      return new Tensor(this, storage, dtype, { shape, strides: contiguousStrides(shape), offset: 0 });
     } catch (error) {
       if (!(error instanceof BackendError)) throw error;
       throw new BackendError(`a tensor of ${formatShape(shape)} ${dtype}: ${error.message}`, { cause: error });

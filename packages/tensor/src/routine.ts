@@ -56,7 +56,10 @@ export interface RoutineSpec<Options> {
 }
 
 function checkType(op: string, name: string, x: Tensor, rule: InputRule, main: Tensor): void {
-  if (rule.type === "i32") return needsI32(op, x, name);
+  if (rule.type === "i32") {
+    needsI32(op, x, name);
+    return;
+  }
   needsFloat(op, x, name);
   const wanted = rule.type === "main" ? main.dtype : statisticsType(main.dtype);
   if (x.dtype !== wanted)

@@ -51,7 +51,7 @@ interface Node {
   readonly backward: Backward;
 }
 
-/** One packed gradient for the parts of a split, made when the first part asks for its place. */
+/** The gradient of a split's input, made when the first of its parts asks for its place. */
 class PackedGradient {
   tensor: Tensor | undefined;
   constructor(
@@ -59,22 +59,25 @@ class PackedGradient {
     readonly axis: number,
   ) {}
 
-  part(start: number, size: number): Tensor {
+  part({ start, size }: Region): Tensor {
     this.tensor ??= keep(this.empty());
     return this.tensor.slice(this.axis, start, start + size);
   }
 }
 
-interface SplitPart {
+/** One part of a packed gradient; the first value that asks for it has it, be it the part itself or a reshape of it. */
+interface Region {
   readonly packed: PackedGradient;
   readonly start: number;
   readonly size: number;
+  owner?: number;
 }
 
 class Tape {
   readonly nodes: Node[] = [];
   readonly tracked = new Set<number>();
-  readonly parts = new Map<number, SplitPart>();
+  /** Parts of splits, and reshapes of them, by id. */
+  readonly regions = new Map<number, Region>();
 
   push(entry: TapeEntry): void {
     this.nodes.push({
@@ -97,8 +100,8 @@ class Tape {
   release(): void {
     for (const node of this.nodes) for (const { tensor } of node.saved) tensor.dispose();
     this.nodes.length = 0;
-    for (const { packed } of this.parts.values()) packed.tensor?.dispose();
-    this.parts.clear();
+    for (const { packed } of this.regions.values()) packed.tensor?.dispose();
+    this.regions.clear();
   }
 }
 
@@ -132,11 +135,12 @@ export function recordSplit(source: Tensor, outputs: readonly Tensor[], axis: nu
   if (!tape?.tracks(source)) return;
   const { shape, dtype, device } = source;
   const packed = new PackedGradient(() => device.empty(shape, dtype), axis);
-  const parts: SplitPart[] = [];
+  const regions: Region[] = [];
   let start = 0;
   for (const output of outputs) {
-    parts.push({ packed, start, size: output.shape[axis] });
-    tape.parts.set(output.id, parts[parts.length - 1]);
+    const region = { packed, start, size: output.shape[axis] };
+    regions.push(region);
+    tape.regions.set(output.id, region);
     start += output.shape[axis];
   }
   tape.push({
@@ -145,7 +149,7 @@ export function recordSplit(source: Tensor, outputs: readonly Tensor[], axis: nu
     outputs,
     backward: (gradients) => {
       for (const [i, gradient] of gradients.entries()) {
-        const place = packed.part(parts[i].start, parts[i].size);
+        const place = packed.part(regions[i]);
         if (gradient === undefined) place.fillInPlace(0);
         else if (gradient.storage !== place.storage) place.assign(gradient);
       }
@@ -158,10 +162,19 @@ export function recordSplit(source: Tensor, outputs: readonly Tensor[], axis: nu
   });
 }
 
+/** Like {@link record} for `reshape`: a reshape of a split's part has its gradient in that part's place. */
+export function recordReshape(x: Tensor, out: Tensor): void {
+  if (active === undefined) return;
+  const before = x.shape;
+  record({ name: "reshape", inputs: [x], outputs: [out], backward: ([dy]) => [dy?.reshape(...before)] });
+  const region = active.regions.get(x.id);
+  if (region !== undefined) active.regions.set(out.id, region);
+}
+
 /** The gradients under way, by the id of the tensor that each belongs to. */
 class Gradients {
   readonly #byId = new Map<number, Tensor>();
-  constructor(readonly parts: ReadonlyMap<number, SplitPart>) {}
+  constructor(readonly regions: ReadonlyMap<number, Region>) {}
 
   take(id: number): Tensor | undefined {
     const gradient = this.#byId.get(id);
@@ -169,9 +182,13 @@ class Gradients {
     return gradient;
   }
 
-  place({ id, empty }: Input): Tensor {
-    const part = this.parts.get(id);
-    return part === undefined || this.#byId.has(id) ? empty() : part.packed.part(part.start, part.size);
+  place({ id, shape, empty }: Input): Tensor {
+    const region = this.regions.get(id);
+    if (region === undefined || region.owner !== undefined || this.#byId.has(id)) return empty();
+    const place = region.packed.part(region).reshape(...shape);
+    if (place.storage !== region.packed.tensor?.storage) return empty();
+    region.owner = id;
+    return place;
   }
 
   /** Adds `gradient` to what is there; in place where nobody else holds that memory. */
@@ -181,8 +198,8 @@ class Gradients {
       this.#byId.set(id, keep(gradient.alias()));
       return;
     }
-    const inPart = before.storage === this.parts.get(id)?.packed.tensor?.storage;
-    if (inPart || (before.storage.references === 1 && before.isContiguous())) {
+    const inRegion = before.storage === this.regions.get(id)?.packed.tensor?.storage;
+    if (inRegion || (before.storage.references === 1 && before.isContiguous())) {
       before.addInPlace(gradient);
     } else {
       this.#byId.set(id, keep(before.add(gradient)));
@@ -237,7 +254,7 @@ function runNode(node: Node, gradients: Gradients): void {
 }
 
 function runBackward(tape: Tape, loss: Tensor, leaves: readonly Tensor[], into?: readonly Tensor[]): Tensor[] {
-  const gradients = new Gradients(tape.parts);
+  const gradients = new Gradients(tape.regions);
   try {
     for (const [i, gradient] of (into ?? []).entries()) gradients.add(leaves[i].id, gradient);
     scope(() => gradients.add(loss.id, loss.device.full(loss.shape, 1, loss.dtype)));

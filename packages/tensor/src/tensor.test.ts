@@ -45,7 +45,7 @@ describe("making and reading", () => {
   });
 
   it("rounds bf16 and f16 to nearest even", async () => {
-    const values = [1, 1.00390625, 1.01171875, -3.14159, 65504, 1e-7, Number.POSITIVE_INFINITY];
+    const values = [1, 1.00390625, 1.01171875, -3.25, 65504, 1e-7, Number.POSITIVE_INFINITY];
     const bf16 = await list(device.from(Float32Array.from(values), [7], "bf16"));
     expect(bf16.slice(0, 3)).toEqual([1, 1, 1.015625]);
     const f16 = await list(device.from(Float32Array.from(values), [7], "f16"));

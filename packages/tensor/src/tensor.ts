@@ -14,7 +14,7 @@ import { matmul } from "./ops/matmul.js";
 import * as reduce from "./ops/reduce.js";
 import * as views from "./ops/views.js";
 import { disown, own } from "./scope.js";
-import type { MemoryUse, Storage } from "./storage.js";
+import type { Storage } from "./storage.js";
 
 let nextId = 1;
 
@@ -34,12 +34,11 @@ export class Tensor implements Layout {
     readonly storage: Storage,
     readonly dtype: DType,
     layout: Layout,
-    private readonly use: MemoryUse,
   ) {
     this.shape = layout.shape;
     this.strides = layout.strides;
     this.offset = layout.offset;
-    use.tensors++;
+    storage.use.tensors++;
     own(this);
   }
 
@@ -70,7 +69,7 @@ export class Tensor implements Layout {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.use.tensors--;
+    this.storage.use.tensors--;
     disown(this);
     this.storage.release();
   }
@@ -93,7 +92,7 @@ export class Tensor implements Layout {
   /** Another handle on the same memory with another layout. Not recorded: ops build on it. */
   withLayout(layout: Layout): Tensor {
     this.view();
-    return new Tensor(this.device, this.storage.retain(), this.dtype, layout, this.use);
+    return new Tensor(this.device, this.storage.retain(), this.dtype, layout);
   }
 
   /** Another handle on the same value. */

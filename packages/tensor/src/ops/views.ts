@@ -4,7 +4,7 @@
 import { formatShape, ShapeError } from "../errors.js";
 import { broadcastTo, checkShape, normalizeAxis, reshapeStrides, sizeOf } from "../layout.js";
 import { allTypes, type OpSpec, sameDevice, sameType } from "../op.js";
-import { record, recordSplit } from "../tape.js";
+import { record, recordReshape, recordSplit } from "../tape.js";
 import type { Tensor } from "../tensor.js";
 import { contiguousCopy } from "./copy.js";
 import { sumTo } from "./reduce.js";
@@ -34,8 +34,7 @@ export function reshape(x: Tensor, to: readonly number[]): Tensor {
     out = whole.withLayout({ shape, strides: reshapeStrides(whole, shape) ?? [], offset: 0 });
     whole.dispose();
   }
-  const before = x.shape;
-  record({ name: "reshape", inputs: [x], outputs: [out], backward: ([dy]) => [dy && reshape(dy, before)] });
+  recordReshape(x, out);
   return out;
 }
 

@@ -120,6 +120,8 @@ export interface RunOptions {
   readonly dtype?: "f32" | "f64";
   /** Lay rows out with this gap between them. */
   readonly gap?: number;
+  /** Inputs hold NaN, so outputs may, and it cannot be told whether they were written. */
+  readonly poisoned?: boolean;
 }
 
 function placer(routine: Routine, { dtype = "f64", gap = 0 }: RunOptions) {
@@ -131,7 +133,8 @@ function placer(routine: Routine, { dtype = "f64", gap = 0 }: RunOptions) {
 
 /** Checks that all of a view was written, and nothing between its rows. */
 function expectWritten(name: string, view: View): void {
-  const written = floats(view).reduce((count, value) => count + (Number.isNaN(value) ? 0 : 1), 0);
+  let written = 0;
+  for (const value of floats(view)) if (!Number.isNaN(value)) written++;
   expect(written, `elements of ${name} that are written`).toBe(sizeOf(view.shape));
 }
 
@@ -159,7 +162,7 @@ function placeOutputs(routine: Routine, shapes: Routine["outputs"], run: RunOpti
 export function runForward(routine: Routine, inputs: Samples, run: RunOptions = {}): Samples {
   const outputs = placeOutputs(routine, { ...routine.outputs, ...routine.saved }, run);
   routine.forward(placeInputs(routine, inputs, run) as never, outputs as never, routine.options as never);
-  for (const [name, view] of Object.entries(outputs)) expectWritten(name, view);
+  if (!run.poisoned) for (const [name, view] of Object.entries(outputs)) expectWritten(name, view);
   return toSamples(outputs);
 }
 
@@ -171,7 +174,7 @@ export function runBackward(routine: Routine, inputs: Samples, upstream: Samples
   const shapes = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [`d${name}`, shape]));
   const gradients = placeOutputs(routine, shapes, run);
   routine.backward(given as never, gradients as never, routine.options as never);
-  for (const [name, view] of Object.entries(gradients)) expectWritten(name, view);
+  if (!run.poisoned) for (const [name, view] of Object.entries(gradients)) expectWritten(name, view);
   return toSamples(gradients);
 }
 

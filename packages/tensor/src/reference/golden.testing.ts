@@ -6,6 +6,12 @@ import type { Sample } from "./checks.testing.js";
 
 const folder = new URL("../../../conformance/fixtures/goldens/", import.meta.url);
 
+interface Entry {
+  readonly dtype: string;
+  readonly shape: number[];
+  readonly data_offsets: readonly [number, number];
+}
+
 export interface Golden {
   readonly meta: Readonly<Record<string, unknown>>;
   readonly tensors: Readonly<Record<string, Sample>>;
@@ -15,14 +21,13 @@ export interface Golden {
 export function golden(name: string): Golden {
   const bytes = Uint8Array.from(readFileSync(new URL(`${name}.safetensors`, folder))).buffer;
   const headerLength = Number(new DataView(bytes).getBigUint64(0, true));
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 8, headerLength)));
+  const { __metadata__, ...entries } = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 8, headerLength)));
   const tensors: Record<string, Sample> = {};
-  for (const [key, { dtype, shape, data_offsets }] of Object.entries<Record<string, never>>(header)) {
-    if (key === "__metadata__") continue;
+  for (const [key, { dtype, shape, data_offsets }] of Object.entries<Entry>(entries)) {
     if (dtype !== "F32") throw new Error(`${name}: ${key} is ${dtype}, expected F32`);
     const [start, end] = data_offsets;
     const data = new Float32Array(bytes.slice(8 + headerLength + start, 8 + headerLength + end));
     tensors[key] = { shape, values: Float64Array.from(data) };
   }
-  return { meta: JSON.parse(header.__metadata__.meta), tensors };
+  return { meta: JSON.parse(__metadata__.meta), tensors };
 }

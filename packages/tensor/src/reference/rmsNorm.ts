@@ -2,7 +2,7 @@
 // Knows views; knows no Tensor and no tape.
 
 import type { RoutineKernels } from "../backend.js";
-import { optionalRows, Rows, silu, siluGradient, storeDoubles, toDoubles } from "./views.js";
+import { optionalRows, Rows, sigmoid, silu, storeDoubles, toDoubles } from "./views.js";
 
 /**
  * y = w v rstd, rstd = (mean(v^2) + eps)^(-1/2), the mean over each group of `groupSize` channels (arXiv 1910.07467,
@@ -58,23 +58,32 @@ export const rmsNormBackward: RoutineKernels["rmsNormBackward"] = (inputs, outpu
   const x = new Float64Array(width);
   const v = new Float64Array(width);
   const z = new Float64Array(width);
+  const gate = new Float64Array(width);
+  const slope = new Float64Array(width);
   const dy = new Float64Array(width);
   const dv = new Float64Array(width);
   const dz = new Float64Array(width);
   for (let row = 0; row < xRows.count; row++) {
     xRows.load(row, x);
-    zRows?.load(row, z);
     dyRows?.load(row, dy);
     v.set(x);
-    if (zRows !== undefined && !normBeforeGate) for (let c = 0; c < width; c++) v[c] *= silu(z[c]);
+    if (zRows !== undefined) {
+      zRows.load(row, z);
+      for (let c = 0; c < width; c++) {
+        const s = sigmoid(z[c]);
+        gate[c] = z[c] * s;
+        slope[c] = s * (1 + z[c] * (1 - s));
+        if (!normBeforeGate) v[c] *= gate[c];
+      }
+    }
     for (let group = 0; group < groups; group++) {
       const from = group * groupSize;
       const to = from + groupSize;
       const r = rstd[row * groups + group];
       if (zRows !== undefined && normBeforeGate) {
         for (let c = from; c < to; c++) {
-          dz[c] = dy[c] * weight[c] * v[c] * r * siluGradient(z[c]);
-          dy[c] *= silu(z[c]);
+          dz[c] = dy[c] * weight[c] * v[c] * r * slope[c];
+          dy[c] *= gate[c];
         }
       }
       let gv = 0;
@@ -87,8 +96,8 @@ export const rmsNormBackward: RoutineKernels["rmsNormBackward"] = (inputs, outpu
     }
     if (zRows !== undefined && !normBeforeGate) {
       for (let c = 0; c < width; c++) {
-        dz[c] = dv[c] * x[c] * siluGradient(z[c]);
-        dv[c] *= silu(z[c]);
+        dz[c] = dv[c] * x[c] * slope[c];
+        dv[c] *= gate[c];
       }
     }
     dxRows?.store(row, dv);

@@ -20,6 +20,7 @@ import {
 import { type SequenceRoutine, sequenceRoutines } from "./sequences.testing.js";
 
 const exact = 1e-12;
+const same = Number.MIN_VALUE;
 
 const seqIdx = placeInts([2, 9], [0, 0, 0, 2, 2, 2, 2, 3, 3, 0, 1, 1, 1, 1, 1, 1, 1, 1]);
 const lengths = placeInts([2], [8, 3]);
@@ -140,8 +141,27 @@ for (const kind of sequenceRoutines) {
         const width = values.length / 18;
         poisoned[name] = { shape, values: values.slice().fill(Number.NaN, (9 + 3) * width) };
       }
-      expectSamples(runForward(routine, poisoned), runForward(routine, inputs), Number.MIN_VALUE);
-      expectSamples(runBackward(routine, poisoned, upstream), runBackward(routine, inputs, upstream), Number.MIN_VALUE);
+      expectSamples(runForward(routine, poisoned), runForward(routine, inputs), same);
+      expectSamples(runBackward(routine, poisoned, upstream), runBackward(routine, inputs, upstream), same);
+    });
+
+    it("keeps what is not a number within its sequence", () => {
+      const routine = kind.routine(inputs, chunkSize, { seqIdx });
+      const poisoned: Record<string, Sample> = { ...inputs };
+      for (const name of kind.tokens) {
+        const { shape, values } = inputs[name];
+        const width = values.length / 18;
+        poisoned[name] = { shape, values: values.slice().fill(Number.NaN, 0, 3 * width) };
+      }
+      const [ill, well] = [poisoned, inputs].map((given) => ({
+        ...runForward(routine, given, { poisoned: true }),
+        ...runBackward(routine, given, upstream, { poisoned: true }),
+      })) as readonly Samples[];
+      expect(ill.y.values[0]).toBeNaN();
+      for (const name of ["y", ...kind.tokens.map((token) => `d${token}`)]) {
+        expectClose(name, sliceTokens(ill[name], 0, 3, 9), sliceTokens(well[name], 0, 3, 9), same);
+      }
+      expectClose("finalState", ill.finalState, well.finalState, same);
     });
 
     it("continues from a state as if it had not stopped", () => {

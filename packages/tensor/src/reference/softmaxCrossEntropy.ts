@@ -37,7 +37,7 @@ export const softmaxCrossEntropy: RoutineKernels["softmaxCrossEntropy"] = (input
     let sum = 0;
     for (let v = 0; v < width; v++) sum += Math.exp(logits[v] - max);
     logSumExp[row] = max + Math.log(sum);
-    if (targets[row] !== ignoreIndex) losses[row] = logSumExp[row] - logits[targets[row]];
+    if (targets[row] !== ignoreIndex) losses[row] = Math.log(sum) - (logits[targets[row]] - max);
   }
   storeDoubles("softmaxCrossEntropy: losses", outputs.losses, losses);
   storeDoubles("softmaxCrossEntropy: logSumExp", outputs.logSumExp, logSumExp);

@@ -140,9 +140,11 @@ export class SsdChunk {
       this.CRows.load(this.row + i, C, group * dState, i * dState, dState);
     }
     for (let i = 0; i < count; i++) {
+      const cAt = i * dState;
       for (let j = seesFrom[i]; j <= i; j++) {
+        const bAt = j * dState;
         let sum = 0;
-        for (let n = 0; n < dState; n++) sum += C[i * dState + n] * B[j * dState + n];
+        for (let n = 0; n < dState; n++) sum += C[cAt + n] * B[bAt + n];
         CB[i * count + j] = sum;
       }
     }
@@ -171,17 +173,20 @@ export class SsdChunk {
     y.fill(0);
     for (let i = 0; i < count; i++) {
       const yAt = i * headDim;
+      const cAt = i * dState;
       // Within the chunk: Y_i = sum_{j<=i} (C_i . B_j) e^{a_i-a_j} X_j
       for (let j = seesFrom[i]; j <= i; j++) {
         const K = CB[i * count + j] * Math.exp(a[i] - a[j]);
-        for (let p = 0; p < headDim; p++) y[yAt + p] += K * X[j * headDim + p];
+        const xAt = j * headDim;
+        for (let p = 0; p < headDim; p++) y[yAt + p] += K * X[xAt + p];
       }
       // From before the chunk: Y_i += e^{a_i} S C_i
       if (seesState[i] === 1) {
         const decay = Math.exp(a[i]);
         for (let p = 0; p < headDim; p++) {
+          const at = stateAt + p * dState;
           let sum = 0;
-          for (let n = 0; n < dState; n++) sum += state[stateAt + p * dState + n] * C[i * dState + n];
+          for (let n = 0; n < dState; n++) sum += state[at + n] * C[cAt + n];
           y[yAt + p] += decay * sum;
         }
       }
@@ -201,10 +206,11 @@ export class SsdChunk {
     for (let k = stateAt; k < stateEnd; k++) state[k] *= kept;
     for (let j = seesFrom[last]; j < count; j++) {
       const decay = Math.exp(a[last] - a[j]);
+      const bAt = j * dState;
       for (let p = 0; p < headDim; p++) {
         const weight = decay * X[j * headDim + p];
         const at = stateAt + p * dState;
-        for (let n = 0; n < dState; n++) state[at + n] += weight * B[j * dState + n];
+        for (let n = 0; n < dState; n++) state[at + n] += weight * B[bAt + n];
       }
     }
   }

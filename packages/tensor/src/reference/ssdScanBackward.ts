@@ -24,17 +24,21 @@ function withinChunk(chunk: SsdChunk, { g, dX, da, dB, dC }: ChunkGradients): vo
   dX.fill(0);
   da.fill(0);
   for (let i = 0; i < count; i++) {
+    const gAt = i * headDim;
+    const cAt = i * dState;
     for (let j = seesFrom[i]; j <= i; j++) {
+      const xAt = j * headDim;
+      const bAt = j * dState;
       let gX = 0;
-      for (let p = 0; p < headDim; p++) gX += g[i * headDim + p] * X[j * headDim + p];
+      for (let p = 0; p < headDim; p++) gX += g[gAt + p] * X[xAt + p];
       const M = Math.exp(a[i] - a[j]);
       const W = gX * M;
       const K = CB[i * count + j] * M;
       const R = CB[i * count + j] * W;
-      for (let p = 0; p < headDim; p++) dX[j * headDim + p] += K * g[i * headDim + p];
+      for (let p = 0; p < headDim; p++) dX[xAt + p] += K * g[gAt + p];
       for (let n = 0; n < dState; n++) {
-        dC[i * dState + n] += W * B[j * dState + n];
-        dB[j * dState + n] += W * C[i * dState + n];
+        dC[cAt + n] += W * B[bAt + n];
+        dB[bAt + n] += W * C[cAt + n];
       }
       da[i] += R;
       da[j] -= R;
@@ -62,14 +66,15 @@ function throughStates(
   // S_new += e^{a_Q-a_j} X_j B_j^T
   for (let j = seesFrom[last]; j < count; j++) {
     const decay = Math.exp(a[last] - a[j]);
+    const bAt = j * dState;
     let q = 0;
     for (let p = 0; p < headDim; p++) {
       const at = stateAt + p * dState;
       const weight = decay * X[j * headDim + p];
       let dSB = 0;
       for (let n = 0; n < dState; n++) {
-        dSB += dS[at + n] * B[j * dState + n];
-        dB[j * dState + n] += weight * dS[at + n];
+        dSB += dS[at + n] * B[bAt + n];
+        dB[bAt + n] += weight * dS[at + n];
       }
       dX[j * headDim + p] += decay * dSB;
       q += weight * dSB;
@@ -94,19 +99,20 @@ function throughStates(
   // Y_i += e^{a_i} S C_i
   for (let i = 0; i < count && seesState[i] === 1; i++) {
     const decay = Math.exp(a[i]);
+    const cAt = i * dState;
     for (let n = 0; n < dState; n++) inner[n] = 0;
     for (let p = 0; p < headDim; p++) {
       const weight = decay * g[i * headDim + p];
       const at = stateAt + p * dState;
       for (let n = 0; n < dState; n++) {
         inner[n] += weight * S[at + n];
-        dS[at + n] += weight * C[i * dState + n];
+        dS[at + n] += weight * C[cAt + n];
       }
     }
     let sum = 0;
     for (let n = 0; n < dState; n++) {
-      dC[i * dState + n] += inner[n];
-      sum += inner[n] * C[i * dState + n];
+      dC[cAt + n] += inner[n];
+      sum += inner[n] * C[cAt + n];
     }
     da[i] += sum;
   }

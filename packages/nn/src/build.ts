@@ -1,0 +1,65 @@
+// Building: where new parameters go (device, element type) and where their first values come from (seed and path).
+// Every parameter draws from a stream of its own, named by its path, so that adding one changes no other.
+// Knows devices and streams. Knows no layer.
+
+import { RandomStream } from "@diffmamba/random";
+import { currentDevice, type Device, type DType, keep, type Tensor } from "@diffmamba/tensor";
+import type { Initializer } from "./init.js";
+import { Parameter } from "./parameter.js";
+
+export interface BuildOptions {
+  /** The current device by default. */
+  readonly device?: Device;
+  /** f32 by default. */
+  readonly dtype?: DType;
+  /** 0 by default. */
+  readonly seed?: number;
+}
+
+/** The step that dropout's random numbers count by: a () i32 tensor that all of a model's layers share. */
+export interface Clock {
+  readonly step: Tensor;
+}
+
+export class Build {
+  readonly device: Device;
+  readonly dtype: DType;
+  readonly seed: number;
+  readonly path: string;
+  readonly #root: { clock?: Clock };
+
+  constructor(options: BuildOptions = {}, path = "", parent?: Build) {
+    this.device = options.device ?? currentDevice();
+    this.dtype = options.dtype ?? "f32";
+    this.seed = options.seed ?? 0;
+    this.path = path;
+    this.#root = parent === undefined ? {} : parent.#root;
+  }
+
+  /** The place of a member called `name`. */
+  at(name: string): Build {
+    return new Build(this, this.#join(name), this);
+  }
+
+  /** A parameter with its first values, drawn on the host. */
+  parameter(name: string, shape: readonly number[], initialize: Initializer): Parameter {
+    const parameter = Parameter.empty(this.device, shape, this.dtype);
+    if (!this.device.backend.holdsData) return parameter;
+    const values = new Float64Array(parameter.size);
+    initialize(values, shape, new RandomStream(this.seed, this.#join(name)));
+    const source = this.device.from(this.dtype === "f64" ? values : Float32Array.from(values), shape, this.dtype);
+    parameter.assign(source);
+    source.dispose();
+    return parameter;
+  }
+
+  /** The clock of everything built from the same root. */
+  get clock(): Clock {
+    this.#root.clock ??= { step: keep(this.device.zeros([], "i32")) };
+    return this.#root.clock;
+  }
+
+  #join(name: string): string {
+    return [this.path, name].filter((part) => part !== "").join(".");
+  }
+}

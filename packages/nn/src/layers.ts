@@ -1,0 +1,151 @@
+// The common layers: Linear, Embedding, RMSNorm, LayerNorm, Dropout, and the GELU feed-forward.
+// Knows parameters and ops. Knows no mixer, no model and no optimizer.
+
+import { dropout, layerNorm, linear, rmsNorm, type Tensor } from "@diffmamba/tensor";
+import { Build } from "./build.js";
+import { fanIn, type Initializer, normal, ones, zeros } from "./init.js";
+import { Module } from "./module.js";
+import type { Parameter } from "./parameter.js";
+
+export interface LinearOptions {
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  /** true by default. */
+  readonly bias?: boolean;
+  /** U(+-1/sqrt(inFeatures)) by default. */
+  readonly init?: Initializer;
+  readonly biasInit?: Initializer;
+}
+
+/** x W^T + b: (..., inFeatures) -> (..., outFeatures). */
+export class Linear extends Module {
+  /** (outFeatures, inFeatures) */
+  readonly weight: Parameter;
+  /** (outFeatures,) */
+  readonly bias: Parameter | undefined;
+
+  constructor({ inFeatures, outFeatures, bias = true, init, biasInit }: LinearOptions, build = new Build()) {
+    super();
+    const initial = fanIn(inFeatures);
+    this.weight = this.register("weight", build.parameter("weight", [outFeatures, inFeatures], init ?? initial));
+    this.bias = bias ? this.register("bias", build.parameter("bias", [outFeatures], biasInit ?? initial)) : undefined;
+  }
+
+  forward(x: Tensor): Tensor {
+    const y = linear(x, this.weight);
+    return this.bias === undefined ? y : y.add(this.bias);
+  }
+}
+
+export interface EmbeddingOptions {
+  readonly count: number;
+  readonly dim: number;
+  /** N(0, 0.02^2) by default. */
+  readonly init?: Initializer;
+}
+
+/** Rows of a table: i32 indices (...) -> (..., dim). */
+export class Embedding extends Module {
+  /** (count, dim) */
+  readonly weight: Parameter;
+
+  constructor({ count, dim, init = normal(0.02) }: EmbeddingOptions, build = new Build()) {
+    super();
+    this.weight = this.register("weight", build.parameter("weight", [count, dim], init));
+  }
+
+  forward(index: Tensor): Tensor {
+    return this.weight.gather(index);
+  }
+}
+
+export interface NormOptions {
+  readonly dim: number;
+  /** 1e-5 by default. */
+  readonly eps?: number;
+}
+
+/** RMSNorm over the last axis, with a learned weight: (..., dim) -> (..., dim). */
+export class RMSNorm extends Module {
+  readonly weight: Parameter;
+  readonly eps: number;
+
+  constructor({ dim, eps = 1e-5 }: NormOptions, build = new Build()) {
+    super();
+    this.weight = this.register("weight", build.parameter("weight", [dim], ones));
+    this.eps = eps;
+  }
+
+  forward(x: Tensor): Tensor {
+    return rmsNorm(x, this.weight, { eps: this.eps });
+  }
+}
+
+/** LayerNorm over the last axis, with a learned weight and bias: (..., dim) -> (..., dim). */
+export class LayerNorm extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+  readonly eps: number;
+
+  constructor({ dim, eps = 1e-5 }: NormOptions, build = new Build()) {
+    super();
+    this.weight = this.register("weight", build.parameter("weight", [dim], ones));
+    this.bias = this.register("bias", build.parameter("bias", [dim], zeros));
+    this.eps = eps;
+  }
+
+  forward(x: Tensor): Tensor {
+    return layerNorm(x, this.weight, { bias: this.bias, eps: this.eps });
+  }
+}
+
+/** In training, zeroes each element with probability `p` and scales the rest by 1 / (1 - p). */
+export class Dropout extends Module {
+  readonly #build: Build;
+
+  constructor(
+    readonly p: number,
+    build = new Build(),
+  ) {
+    super();
+    if (!(p >= 0 && p < 1)) throw new RangeError(`Dropout: ${p} is no rate; it must be at least 0 and below 1.`);
+    this.#build = build;
+  }
+
+  forward(x: Tensor): Tensor {
+    if (!this.training || this.p === 0) return x;
+    const { seed, path, clock } = this.#build;
+    return dropout(x, this.p, { seed, stream: `dropout ${path}`, step: clock.step });
+  }
+}
+
+/** GELU by its definition: x Phi(x) (Hendrycks and Gimpel 2016), not the tanh approximation. */
+export function gelu(x: Tensor): Tensor {
+  return x.mul(x.mul(Math.SQRT1_2).erf().add(1)).mul(0.5);
+}
+
+export interface FeedForwardOptions {
+  readonly dModel: number;
+  /** 4 dModel by default. */
+  readonly dHidden?: number;
+  /** Between the two layers; 0 by default. */
+  readonly dropout?: number;
+}
+
+/** Linear, GELU, dropout, Linear: (..., dModel) -> (..., dModel). */
+export class FeedForward extends Module {
+  readonly up: Linear;
+  readonly down: Linear;
+  readonly dropout: Dropout;
+
+  constructor({ dModel, dHidden = 4 * dModel, dropout: p = 0 }: FeedForwardOptions, build = new Build()) {
+    super();
+    this.up = this.register("ff.0.0", new Linear({ inFeatures: dModel, outFeatures: dHidden }, build.at("ff.0.0")));
+    this.dropout = this.register("ff.1", new Dropout(p, build.at("ff.1")));
+    this.down = this.register("ff.2", new Linear({ inFeatures: dHidden, outFeatures: dModel }, build.at("ff.2")));
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.down.forward(this.dropout.forward(gelu(this.up.forward(x))));
+  }
+}
