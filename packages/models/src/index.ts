@@ -1,0 +1,2 @@
+// Layer: models. The public entry of language models; it exports nothing yet.
+export {};
