@@ -2,6 +2,7 @@
 // and the backward pass. Plain loops. Knows views; knows no Tensor and no tape.
 
 import type { RoutineKernels, SsdInputs, SsdOptions } from "../backend.js";
+import { addScaled, dot } from "./vector.js";
 import {
   optionalDoubles,
   optionalRows,
@@ -140,13 +141,7 @@ export class SsdChunk {
       this.CRows.load(this.row + i, C, group * dState, i * dState, dState);
     }
     for (let i = 0; i < count; i++) {
-      const cAt = i * dState;
-      for (let j = seesFrom[i]; j <= i; j++) {
-        const bAt = j * dState;
-        let sum = 0;
-        for (let n = 0; n < dState; n++) sum += C[cAt + n] * B[bAt + n];
-        CB[i * count + j] = sum;
-      }
+      for (let j = seesFrom[i]; j <= i; j++) CB[i * count + j] = dot(C, i * dState, B, j * dState, dState);
     }
   }
 
@@ -173,21 +168,16 @@ export class SsdChunk {
     y.fill(0);
     for (let i = 0; i < count; i++) {
       const yAt = i * headDim;
-      const cAt = i * dState;
       // Within the chunk: Y_i = sum_{j<=i} (C_i . B_j) e^{a_i-a_j} X_j
       for (let j = seesFrom[i]; j <= i; j++) {
         const K = CB[i * count + j] * Math.exp(a[i] - a[j]);
-        const xAt = j * headDim;
-        for (let p = 0; p < headDim; p++) y[yAt + p] += K * X[xAt + p];
+        addScaled(y, yAt, K, X, j * headDim, headDim);
       }
       // From before the chunk: Y_i += e^{a_i} S C_i
       if (seesState[i] === 1) {
         const decay = Math.exp(a[i]);
         for (let p = 0; p < headDim; p++) {
-          const at = stateAt + p * dState;
-          let sum = 0;
-          for (let n = 0; n < dState; n++) sum += state[at + n] * C[cAt + n];
-          y[yAt + p] += decay * sum;
+          y[yAt + p] += decay * dot(state, stateAt + p * dState, C, i * dState, dState);
         }
       }
       if (D !== undefined) for (let p = 0; p < headDim; p++) y[yAt + p] += D[h * headDim + p] * x[yAt + p];
@@ -206,11 +196,8 @@ export class SsdChunk {
     for (let k = stateAt; k < stateEnd; k++) state[k] *= kept;
     for (let j = seesFrom[last]; j < count; j++) {
       const decay = Math.exp(a[last] - a[j]);
-      const bAt = j * dState;
       for (let p = 0; p < headDim; p++) {
-        const weight = decay * X[j * headDim + p];
-        const at = stateAt + p * dState;
-        for (let n = 0; n < dState; n++) state[at + n] += weight * B[bAt + n];
+        addScaled(state, stateAt + p * dState, decay * X[j * headDim + p], B, j * dState, dState);
       }
     }
   }

@@ -3,6 +3,7 @@
 
 import type { RoutineKernels } from "../backend.js";
 import { SsdChunk } from "./ssdScan.js";
+import { addScaled, dot } from "./vector.js";
 import { optionalDoubles, optionalRows, Rows, sigmoid, silu, siluGradient, storeDoubles } from "./views.js";
 
 /** Gradients of one chunk; those of B and C add up over the heads of a group. */
@@ -29,17 +30,13 @@ function withinChunk(chunk: SsdChunk, { g, dX, da, dB, dC }: ChunkGradients): vo
     for (let j = seesFrom[i]; j <= i; j++) {
       const xAt = j * headDim;
       const bAt = j * dState;
-      let gX = 0;
-      for (let p = 0; p < headDim; p++) gX += g[gAt + p] * X[xAt + p];
       const M = Math.exp(a[i] - a[j]);
-      const W = gX * M;
+      const W = dot(g, gAt, X, xAt, headDim) * M;
       const K = CB[i * count + j] * M;
       const R = CB[i * count + j] * W;
-      for (let p = 0; p < headDim; p++) dX[xAt + p] += K * g[gAt + p];
-      for (let n = 0; n < dState; n++) {
-        dC[cAt + n] += W * B[bAt + n];
-        dB[bAt + n] += W * C[cAt + n];
-      }
+      addScaled(dX, xAt, K, g, gAt, headDim);
+      addScaled(dC, cAt, W, B, bAt, dState);
+      addScaled(dB, bAt, W, C, cAt, dState);
       da[i] += R;
       da[j] -= R;
     }
@@ -71,11 +68,8 @@ function throughStates(
     for (let p = 0; p < headDim; p++) {
       const at = stateAt + p * dState;
       const weight = decay * X[j * headDim + p];
-      let dSB = 0;
-      for (let n = 0; n < dState; n++) {
-        dSB += dS[at + n] * B[bAt + n];
-        dB[bAt + n] += weight * dS[at + n];
-      }
+      const dSB = dot(dS, at, B, bAt, dState);
+      addScaled(dB, bAt, weight, dS, at, dState);
       dX[j * headDim + p] += decay * dSB;
       q += weight * dSB;
     }
@@ -100,21 +94,15 @@ function throughStates(
   for (let i = 0; i < count && seesState[i] === 1; i++) {
     const decay = Math.exp(a[i]);
     const cAt = i * dState;
-    for (let n = 0; n < dState; n++) inner[n] = 0;
+    inner.fill(0);
     for (let p = 0; p < headDim; p++) {
       const weight = decay * g[i * headDim + p];
       const at = stateAt + p * dState;
-      for (let n = 0; n < dState; n++) {
-        inner[n] += weight * S[at + n];
-        dS[at + n] += weight * C[cAt + n];
-      }
+      addScaled(inner, 0, weight, S, at, dState);
+      addScaled(dS, at, weight, C, cAt, dState);
     }
-    let sum = 0;
-    for (let n = 0; n < dState; n++) {
-      dC[cAt + n] += inner[n];
-      sum += inner[n] * C[cAt + n];
-    }
-    da[i] += sum;
+    addScaled(dC, cAt, 1, inner, 0, dState);
+    da[i] += dot(inner, 0, C, cAt, dState);
   }
 }
 

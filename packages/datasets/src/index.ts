@@ -1,0 +1,32 @@
+// Layer: datasets. The public entry: sources, preparation, token stores and batches.
+export {
+  type Batch,
+  type Batches,
+  type BatchOptions,
+  type BatchState,
+  randomBatches,
+  rowBatches,
+  windowBatches,
+} from "./batches.js";
+export { type ByteSource, fileSource, joinSources, memorySource } from "./byte-source.js";
+export { type DataSet, type DataSetOptions, dataSets, prepareDataSet } from "./data-sets.js";
+export { philox4x32, RandomStream } from "./philox.js";
+export {
+  type PrepareBytesOptions,
+  type PrepareOptions,
+  type PrepareProgress,
+  type PrepareTextOptions,
+  prepareBytes,
+  prepareText,
+  type Share,
+  type SplitRules,
+} from "./prepare.js";
+export {
+  type SplitManifest,
+  type StoreManifest,
+  type StoreOptions,
+  storeFile,
+  TokenSplit,
+  TokenStore,
+} from "./store.js";
+export { arraySource, StoreError, type TokenSource, type TokenType } from "./token-source.js";
