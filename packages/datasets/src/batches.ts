@@ -1,7 +1,8 @@
 // Layer: datasets. From a row of tokens to batches: the paper's ordered iterator, random windows, and the windows of an evaluation.
 // A position is a number that can be saved: what comes next depends on it and on the settings alone. Knows no file and no model.
+
+import { RandomStream } from "@diffmamba/random";
 import { Mersenne } from "./mersenne.js";
-import { RandomStream } from "./philox.js";
 import { StoreError, type TokenSource } from "./token-source.js";
 
 /** `batchSize` rows of `length` tokens, and for each token the one that follows it. */
@@ -247,7 +248,7 @@ class RandomBatches extends Stepped {
   protected async read(step: number): Promise<Batch> {
     const { batchSize, length } = this.options;
     const places = this.source.length - length;
-    const starts = Array.from({ length: batchSize }, (_, row) => this.#random.integer(step, row, places));
+    const starts = Array.from({ length: batchSize }, (_, row) => this.#random.integer(places, row, step));
     const rows = await Promise.all(starts.map((start) => this.source.read(start, length + 1)));
     return batchOf(rows, length, Math.floor(step / this.batchesPerEpoch), step);
   }

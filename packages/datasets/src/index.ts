@@ -10,7 +10,6 @@ export {
 } from "./batches.js";
 export { type ByteSource, fileSource, joinSources, memorySource } from "./byte-source.js";
 export { type DataSet, type DataSetOptions, dataSets, prepareDataSet } from "./data-sets.js";
-export { philox4x32, RandomStream } from "./philox.js";
 export {
   type PrepareBytesOptions,
   type PrepareOptions,

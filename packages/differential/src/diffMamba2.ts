@@ -68,7 +68,7 @@ export class DiffMamba2 extends Mixer {
     if (this.lambdaQ1 === undefined) return weight;
     const half = weight.dim(1) / 2;
     const [w1, w2] = weight.split([half, half]);
-    return concat([w1, w2.mul(this.lambda().neg().reshape(-1, 1))]);
+    return concat([w1, w2.mul(this.lambda().neg().cast(w2.dtype).reshape(-1, 1))]);
   }
 
   override initialState(batch: number): MixerState {

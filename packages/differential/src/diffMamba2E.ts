@@ -41,7 +41,7 @@ export class DiffMamba2E extends Mamba2 {
     const { y, state } = super.run(x, options);
     const half = y.dim(-1) / 2;
     const [first, second] = y.split([half, half]);
-    const p = this.lambdaQ1 === undefined ? second.add(first) : second.sub(first.mul(this.lambda()));
+    const p = this.lambdaQ1 === undefined ? second.add(first) : second.sub(first.mul(this.lambda().cast(first.dtype)));
     return { y: finish(concat([p, p]), this.subln, this.lambdaInit), state };
   }
 }

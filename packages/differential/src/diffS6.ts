@@ -68,12 +68,18 @@ export class DiffS6 extends Mixer {
         dtProj: this.register(
           dt,
           new Linear(
-            { inFeatures: dtRank, outFeatures: dInner, init: init.uniform(-bound, bound), biasInit: dtBias(options) },
+            {
+              inFeatures: dtRank,
+              outFeatures: dInner,
+              init: init.uniform(-bound, bound),
+              biasInit: dtBias(options),
+              wideBias: true,
+            },
             build.at(dt),
           ),
         ),
-        aLog: this.register(`A${i}_log`, build.parameter(`A${i}_log`, [dInner, dState], s4dReal)),
-        d: this.register(`D${i}`, build.parameter(`D${i}`, [dInner], init.ones)),
+        aLog: this.register(`A${i}_log`, build.dynamics(`A${i}_log`, [dInner, dState], s4dReal)),
+        d: this.register(`D${i}`, build.dynamics(`D${i}`, [dInner], init.ones)),
       };
     };
     this.scans = [scan(1), scan(2)];

@@ -77,7 +77,7 @@ export class DiffS6Mamba2 extends Mixer {
     const aInit = options.aInit ?? logUniform(1, 16);
     const scan = (i: 1 | 2): ScanParameters => {
       const name = `in_proj${i}`;
-      const own = (key: string, initial: typeof aInit) => this.register(key, build.parameter(key, [nHeads], initial));
+      const own = (key: string, initial: typeof aInit) => this.register(key, build.dynamics(key, [nHeads], initial));
       return {
         inProj: this.register(name, new Linear({ inFeatures: dModel, outFeatures, bias }, build.at(name))),
         dtBias: own(`dt${i}_bias`, dtBias(options)),
@@ -113,7 +113,7 @@ export class DiffS6Mamba2 extends Mixer {
       return this.#branch(scan, x, { ...sequence, initialState: initialState?.slice(2 * i, 2 * i + 2) });
     });
     const [n1, n2] = branches.map(({ y }) => y);
-    const a = this.lambdaQ1 === undefined ? n1.add(n2) : n1.sub(n2.mul(this.lambda()));
+    const a = this.lambdaQ1 === undefined ? n1.add(n2) : n1.sub(n2.mul(this.lambda().cast(n2.dtype)));
     return {
       y: this.outProj.forward(finish(a, this.subln, this.lambdaInit)),
       state: branches.flatMap(({ state }) => [...state]),

@@ -40,7 +40,7 @@ export function initialLambda({ lambdaInit: given, layerIndex = 0 }: LambdaOptio
 export function lambdaParameter(options: LambdaOptions, channels: number, build: Build): Parameter | undefined {
   const { lambda = "vecsum", lambdaParameterInit = init.normal(1) } = options;
   if (lambda === "none") return undefined;
-  return build.parameter("lambda_q1", [lambda === "scalar" ? 1 : channels], lambdaParameterInit);
+  return build.dynamics("lambda_q1", [lambda === "scalar" ? 1 : channels], lambdaParameterInit);
 }
 
 /** sigmoid(s) + lambda_init: (), (1,) or (channels,), by mode. */

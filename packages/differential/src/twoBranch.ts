@@ -32,7 +32,7 @@ abstract class TwoBranch<Branch extends Mixer> extends Mixer {
     const first = this.m1.run(x, { ...sequence, initialState: initialState?.slice(0, half) });
     const second = this.m2.run(x, { ...sequence, initialState: initialState?.slice(half) });
     const lambda = this.factor();
-    const p = lambda === undefined ? first.y.add(second.y) : first.y.sub(second.y.mul(lambda));
+    const p = lambda === undefined ? first.y.add(second.y) : first.y.sub(second.y.mul(lambda.cast(second.y.dtype)));
     return { y: finish(p, this.subln, this.lambdaInit), state: [...first.state, ...second.state] };
   }
 
@@ -102,7 +102,7 @@ export class DiffMamba extends TwoBranch<Mamba> {
     const [a, b] = options.branchNames ?? ["mixer_1", "mixer_2"];
     this.m1 = this.register(a, new Mamba({ ...options, expand }, build.at(a)));
     this.m2 = this.register(b, new Mamba({ ...options, expand }, build.at(b)));
-    const vector = (name: string) => this.register(name, build.parameter(name, [dState], init.normal(lambdaStd)));
+    const vector = (name: string) => this.register(name, build.dynamics(name, [dState], init.normal(lambdaStd)));
     this.lambdaQ1 = vector("lambda_q1");
     this.lambdaK1 = vector("lambda_k1");
     this.lambdaQ2 = vector("lambda_q2");

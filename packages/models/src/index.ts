@@ -1,5 +1,7 @@
 // @diffmamba/models: language models as configuration, their checkpoints, and generation.
 
+export { type DepthPattern, type LambdaMode, lambdaModes } from "@diffmamba/differential";
+
 export { AdaptiveVocabulary } from "./adaptive.js";
 export { Backbone, type BackboneOptions, type ModelState, Sublayer } from "./backbone.js";
 export {

@@ -41,13 +41,22 @@ export class Build {
     return new Build(this, this.#join(name), this);
   }
 
-  /** A parameter with its first values, drawn on the host. */
+  /** A weight with its first values, drawn on the host. */
   parameter(name: string, shape: readonly number[], initialize: Initializer): Parameter {
-    const parameter = Parameter.empty(this.device, shape, this.dtype);
+    return this.#create(name, shape, initialize, this.dtype);
+  }
+
+  /** Like {@link parameter}, of what stays f32 where weights are bf16 or f16: A, D, the bias of dt, lambda, states. */
+  dynamics(name: string, shape: readonly number[], initialize: Initializer): Parameter {
+    return this.#create(name, shape, initialize, this.dtype === "f64" ? "f64" : "f32");
+  }
+
+  #create(name: string, shape: readonly number[], initialize: Initializer, dtype: DType): Parameter {
+    const parameter = Parameter.empty(this.device, shape, dtype);
     if (!this.device.backend.holdsData) return parameter;
     const values = new Float64Array(parameter.size);
     initialize(values, shape, new RandomStream(this.seed, this.#join(name)));
-    const source = this.device.from(this.dtype === "f64" ? values : Float32Array.from(values), shape, this.dtype);
+    const source = this.device.from(dtype === "f64" ? values : Float32Array.from(values), shape, dtype);
     parameter.assign(source);
     source.dispose();
     return parameter;

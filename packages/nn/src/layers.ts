@@ -15,6 +15,8 @@ export interface LinearOptions {
   /** U(+-1/sqrt(inFeatures)) by default. */
   readonly init?: Initializer;
   readonly biasInit?: Initializer;
+  /** Keep the bias in f32 where weights are bf16 or f16; false by default. */
+  readonly wideBias?: boolean;
 }
 
 /** x W^T + b: (..., inFeatures) -> (..., outFeatures). */
@@ -24,11 +26,14 @@ export class Linear extends Module {
   /** (outFeatures,) */
   readonly bias: Parameter | undefined;
 
-  constructor({ inFeatures, outFeatures, bias = true, init, biasInit }: LinearOptions, build = new Build()) {
+  constructor(options: LinearOptions, build = new Build()) {
     super();
+    const { inFeatures, outFeatures, bias = true, init, biasInit, wideBias = false } = options;
     const initial = fanIn(inFeatures);
     this.weight = this.register("weight", build.parameter("weight", [outFeatures, inFeatures], init ?? initial));
-    this.bias = bias ? this.register("bias", build.parameter("bias", [outFeatures], biasInit ?? initial)) : undefined;
+    const makeBias: typeof build.parameter = (...args) =>
+      wideBias ? build.dynamics(...args) : build.parameter(...args);
+    this.bias = bias ? this.register("bias", makeBias("bias", [outFeatures], biasInit ?? initial)) : undefined;
   }
 
   forward(x: Tensor): Tensor {

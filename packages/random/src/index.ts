@@ -96,9 +96,14 @@ export class RandomStream {
     return out;
   }
 
-  /** A whole number of [0, n), by element and step; without bias to speak of for n far below 2^32. */
+  /** The number of [0, 1) at one place, with 53 random bits; apart from those of {@link words}. */
+  at(element: number, step = 0): number {
+    philox4x32([element >>> 0, 1, step >>> 0, Math.floor(step / 0x100000000) >>> 0], this.key, this.#block);
+    return ((this.#block[0] >>> 5) * 2 ** 26 + (this.#block[1] >>> 6)) * 2 ** -53;
+  }
+
+  /** A whole number from 0 to n - 1 at one place. */
   integer(n: number, element: number, step = 0): number {
-    philox4x32([element >>> 2, 0, step >>> 0, Math.floor(step / 0x100000000) >>> 0], this.key, this.#block);
-    return Math.floor((this.#block[element & 3] / 0x100000000) * n);
+    return Math.floor(this.at(element, step) * n);
   }
 }

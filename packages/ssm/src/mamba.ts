@@ -80,15 +80,15 @@ export class Mamba extends Mixer {
     this.dtProj = this.register(
       "dt_proj",
       new Linear(
-        { inFeatures: dtRank, outFeatures: dInner, init: dtWeight, biasInit: dtBias(options) },
+        { inFeatures: dtRank, outFeatures: dInner, init: dtWeight, biasInit: dtBias(options), wideBias: true },
         build.at("dt_proj"),
       ),
     );
-    this.aLog = this.register("A_log", build.parameter("A_log", [dInner, dState], s4dReal));
-    this.d = this.register("D", build.parameter("D", [dInner], init.ones));
+    this.aLog = this.register("A_log", build.dynamics("A_log", [dInner, dState], s4dReal));
+    this.d = this.register("D", build.dynamics("D", [dInner], init.ones));
     this.outProj = project("out_proj", dInner, dModel, bias, init.scaled(init.fanIn(dInner), outScale));
     this.learnedState = options.learnableInitialState
-      ? this.register("init_states", build.parameter("init_states", [dInner, dState], init.zeros))
+      ? this.register("init_states", build.dynamics("init_states", [dInner, dState], init.zeros))
       : undefined;
   }
 

@@ -98,9 +98,9 @@ export class Mamba2 extends Mixer {
       "conv1d",
       new CausalConv1d({ channels, width: dConv, bias: convBias }, build.at("conv1d")),
     );
-    this.dtBias = this.register("dt_bias", build.parameter("dt_bias", [nHeads], dtBias(options)));
-    this.aLog = this.register("A_log", build.parameter("A_log", [nHeads], options.aInit ?? logUniform(1, 16)));
-    this.d = this.register("D", build.parameter("D", [options.dHasHeadDim ? dSsm : nHeads], init.ones));
+    this.dtBias = this.register("dt_bias", build.dynamics("dt_bias", [nHeads], dtBias(options)));
+    this.aLog = this.register("A_log", build.dynamics("A_log", [nHeads], options.aInit ?? logUniform(1, 16)));
+    this.d = this.register("D", build.dynamics("D", [options.dHasHeadDim ? dSsm : nHeads], init.ones));
     this.norm =
       options.rmsNorm === false
         ? undefined
@@ -111,7 +111,7 @@ export class Mamba2 extends Mixer {
       new Linear({ inFeatures: dInner, outFeatures: dModel, bias, init: outInit }, build.at("out_proj")),
     );
     this.learnedState = options.learnableInitialState
-      ? this.register("init_states", build.parameter("init_states", [nHeads, headDim, dState], init.zeros))
+      ? this.register("init_states", build.dynamics("init_states", [nHeads, headDim, dState], init.zeros))
       : undefined;
   }
 

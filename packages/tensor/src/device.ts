@@ -6,6 +6,7 @@ import { bytesPerElement, type DType, type HostTensor, type TypedArray } from ".
 import { BackendError, DTypeError, formatShape, LifetimeError, ShapeError, ValueError } from "./errors.js";
 import { f32ToBf16Array, f32ToF16Array } from "./half.js";
 import { checkShape, contiguousStrides, sizeOf } from "./layout.js";
+import { type Leak, LeakDetector } from "./leaks.js";
 import { type MemoryUse, Storage } from "./storage.js";
 import { Tensor } from "./tensor.js";
 
@@ -14,12 +15,23 @@ export type Nested = number | readonly Nested[];
 
 let defaultDevice: Device | undefined;
 
+export interface DeviceOptions {
+  /** Called for each tensor that was collected as garbage without having been disposed of. Slow; for finding leaks. */
+  readonly onLeak?: (leak: Leak) => void;
+}
+
 export class Device {
   readonly #use: MemoryUse = { tensors: 0, buffers: 0, bytes: 0, peakBytes: 0 };
   #disposed = false;
+  /** Internal: watches tensors where leaks are looked for. */
+  readonly leaks: LeakDetector | undefined;
 
   /** The first device made, while it lives, is the one that `tensor(...)` uses. */
-  constructor(readonly backend: Backend) {
+  constructor(
+    readonly backend: Backend,
+    { onLeak }: DeviceOptions = {},
+  ) {
+    this.leaks = onLeak && new LeakDetector(onLeak);
     defaultDevice ??= this;
   }
 

@@ -2,11 +2,12 @@
 // The one public entry; what is not named here is internal.
 
 export * from "./backend.js";
-export { currentDevice, Device, type Nested, setCurrentDevice, tensor } from "./device.js";
+export { currentDevice, Device, type DeviceOptions, type Nested, setCurrentDevice, tensor } from "./device.js";
 export { bytesPerElement, type DType, dtypes, type HostTensor, isFloat, type TypedArray, typedArray } from "./dtype.js";
 export * from "./errors.js";
 export * from "./half.js";
 export { broadcastShapes, contiguousStrides, isContiguous, type Layout, rowPitch, sizeOf } from "./layout.js";
+export type { Leak } from "./leaks.js";
 export type { OpSpec } from "./op.js";
 export { type AdamWTensors, adamw, globalNorm } from "./ops/adamw.js";
 export { type CausalConv1dOptions, causalConv1d } from "./ops/causalConv1d.js";

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   concat,
@@ -6,6 +8,7 @@ import {
   dropout,
   grad,
   keep,
+  type Leak,
   linear,
   logSumExp,
   noGrad,
@@ -288,6 +291,24 @@ describe("lifetimes", () => {
     await device.dispose();
     expect(() => currentDevice()).toThrow("there is no device yet");
     device = reference();
+  });
+
+  it("tells of a tensor that was lost, and of none that was disposed of", async () => {
+    setFlagsFromString("--expose_gc");
+    const collect = runInNewContext("gc") as () => void;
+    const leaks: Leak[] = [];
+    const watched = reference({ onLeak: (leak) => leaks.push(leak) });
+    (() => {
+      watched.zeros([3, 5]);
+      watched.zeros([7]).dispose();
+    })();
+    for (let i = 0; i < 50 && leaks.length === 0; i++) {
+      collect();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    expect(leaks).toMatchObject([{ shape: [3, 5], bytes: 60 }]);
+    expect(leaks[0].madeAt).toContain("tensor.test.ts");
+    await watched.dispose();
   });
 
   it("counts shapes without holding data", async () => {

@@ -39,6 +39,7 @@ export class Tensor implements Layout {
     this.strides = layout.strides;
     this.offset = layout.offset;
     storage.use.tensors++;
+    device.leaks?.watch(this, layout.shape, storage.bytes);
     own(this);
   }
 
@@ -70,6 +71,7 @@ export class Tensor implements Layout {
     if (this.#disposed) return;
     this.#disposed = true;
     this.storage.use.tensors--;
+    this.device.leaks?.forget(this);
     disown(this);
     this.storage.release();
   }

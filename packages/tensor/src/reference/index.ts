@@ -1,9 +1,9 @@
 // Layer: reference backend. Its factory.
 
-import { Device } from "../device.js";
+import { Device, type DeviceOptions } from "../device.js";
 import { ReferenceBackend, type ReferenceOptions } from "./backend.js";
 
 /** A device on the reference backend: plain TypeScript, one thread, every type, f64 included. */
-export function reference(options: ReferenceOptions = {}): Device {
-  return new Device(new ReferenceBackend(options));
+export function reference(options: ReferenceOptions & DeviceOptions = {}): Device {
+  return new Device(new ReferenceBackend(options), options);
 }
