@@ -13,6 +13,7 @@ export const packages = {
   files: [],
   random: [],
   tensor: ["random"],
+  "backend-cpu": ["tensor"],
   nn: ["random", "tensor"],
   ssm: ["nn", "random", "tensor"],
   differential: ["nn", "ssm", "tensor"],
@@ -23,6 +24,12 @@ export const packages = {
   eval: ["datasets", "files", "models", "tensor", "tokenizer"],
   conformance: ["differential", "files", "models", "nn", "random", "ssm", "tensor"],
 };
+
+/** What only the tests of a package may import besides: a backend runs the conformance suite on itself. */
+export const testPackages = { "backend-cpu": ["conformance"] };
+
+/** Packages that are for Node alone. */
+export const nodePackages = ["backend-cpu"];
 
 /** Packages that are never published; nothing that is published may import them. */
 export const privatePackages = ["conformance"];
@@ -82,7 +89,12 @@ const nodeFiles = (folder) => [`${folder}/src/node.ts`, ...tests.map((name) => `
 export function biomeOverrides() {
   const overrides = [
     {
-      includes: ["packages/**", ...tests.map((name) => `!**/${name}`), "!packages/*/src/node.ts"],
+      includes: [
+        "packages/**",
+        ...tests.map((name) => `!**/${name}`),
+        "!packages/*/src/node.ts",
+        ...nodePackages.map((name) => `!packages/${name}/**`),
+      ],
       linter: {
         rules: {
           correctness: { noNodejsModules: "error" },
@@ -115,7 +127,8 @@ export function biomeOverrides() {
       continue;
     }
     overrides.push({ includes: [`${folder}/**`], linter: { rules: { style: restricted(folder, to, false) } } });
-    overrides.push({ includes: nodeFiles(folder), linter: { rules: { style: restricted(folder, to, true) } } });
+    const inTests = [...to, ...(testPackages[path.basename(folder)] ?? [])];
+    overrides.push({ includes: nodeFiles(folder), linter: { rules: { style: restricted(folder, inTests, true) } } });
   }
   return overrides;
 }

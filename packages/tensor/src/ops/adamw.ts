@@ -78,6 +78,6 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor {
 }
 
 export const specs: readonly OpSpec[] = [
-  { name: "adamw", kind: "routine", dtypes: floats, accumulates: "f32", gradients: [], saves: "nothing" },
+  { name: "adamw", kind: "routine", dtypes: ["f32", "f64"], accumulates: "f32", gradients: [], saves: "nothing" },
   { name: "globalNorm", kind: "routine", dtypes: floats, accumulates: "f32", gradients: [], saves: "nothing" },
 ];

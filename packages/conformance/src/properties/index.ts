@@ -1,0 +1,10 @@
+// Layer: conformance. All properties.
+// Knows the lists of properties. Knows no property.
+
+import { compositionProperties } from "./compositions.js";
+import type { Property } from "./property.js";
+import { sequenceProperties } from "./sequences.js";
+import { valueProperties } from "./values.js";
+
+/** Every property. */
+export const properties: readonly Property[] = [...sequenceProperties, ...compositionProperties, ...valueProperties];
