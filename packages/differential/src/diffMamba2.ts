@@ -17,7 +17,7 @@ import { finish } from "./combine.js";
 import { initialLambda, type LambdaMode, type LambdaOptions, lambdaParameter, lambdaValue } from "./lambda.js";
 
 /** Options of one branch, and what joins the two. */
-export interface DiffMamba2Options extends Omit<Mamba2Options, "learnableInitialState" | "dSsm">, LambdaOptions {
+export interface DiffMamba2Options extends Omit<Mamba2Options, "dSsm">, LambdaOptions {
   /** Of each branch: dInner = expand dModel. 1 by default, half of a vanilla mixer's. */
   readonly expand?: number;
   /** The norm after the subtraction; true by default. */
@@ -36,11 +36,20 @@ export class DiffMamba2 extends Mixer {
   readonly subln: RMSNorm | undefined;
   readonly branchNames: readonly [string, string];
 
-  constructor(options: DiffMamba2Options, build = new Build()) {
+  /** @throws RangeError for biases of the projections, and for sizes that do not fit together */
+  constructor(
+    readonly options: DiffMamba2Options,
+    build = new Build(),
+  ) {
     super();
     const { expand = 1, nGroups = 1, subln = true, dModel, normEps } = options;
+    if (options.bias) {
+      throw new RangeError("DiffMamba2: bias: true; the fused form has no biases in its projections. Leave it out.");
+    }
     this.branchNames = options.branchNames ?? ["mixer_1", "mixer_2"];
-    this.inner = this.register("inner", new Mamba2({ ...options, expand: 2 * expand, nGroups: 2 * nGroups }, build));
+    const { normGroups = nGroups } = options;
+    const both = { expand: 2 * expand, nGroups: 2 * nGroups, normGroups: 2 * normGroups };
+    this.inner = this.register("inner", new Mamba2({ ...options, ...both }, build));
     this.lambdaMode = options.lambda ?? "vecsum";
     this.lambdaInit = initialLambda(options);
     const q1 = lambdaParameter(options, dModel, build);
@@ -105,11 +114,8 @@ function branchTensors(inner: Mamba2, branch: string, i: number): PublishedTenso
   return inner.published(branch).map((entry) => {
     const name = entry.name.slice(branch.length + 1);
     const { shape } = entry.parameter;
-    if (name.startsWith("in_proj.")) return { ...entry, pieces: rows };
+    if (name === "in_proj.weight") return { ...entry, pieces: rows };
     if (name === "out_proj.weight") return { ...entry, axis: 1, pieces: halves([shape[1]], i) };
-    if (name === "out_proj.bias") {
-      throw new Error("DiffMamba2: a bias of the output projection has no place in the fused form.");
-    }
     if (!name.startsWith("conv1d.")) return { ...entry, pieces: halves([shape[0]], i) };
     const size = channels.reduce((sum, [start, end]) => sum + end - start, 0);
     return { ...entry, pieces: channels, ...(entry.shape && { shape: [size, ...entry.shape.slice(1)] }) };

@@ -41,6 +41,7 @@ export class DiffS6Mamba2 extends Mixer {
   readonly headDim: number;
   readonly nHeads: number;
   readonly nGroups: number;
+  readonly normGroups: number;
   readonly normBeforeGate: boolean;
   readonly dtLimit: readonly [number, number];
   readonly chunkSize: number;
@@ -67,6 +68,7 @@ export class DiffS6Mamba2 extends Mixer {
     this.headDim = headDim;
     this.nHeads = nHeads;
     this.nGroups = nGroups;
+    this.normGroups = options.normGroups ?? nGroups;
     this.normBeforeGate = options.normBeforeGate ?? false;
     this.dtLimit = options.dtLimit ?? [0, Number.POSITIVE_INFINITY];
     this.chunkSize = chunkSize;
@@ -144,7 +146,7 @@ export class DiffS6Mamba2 extends Mixer {
     const gated = rmsNorm(y.reshape(batch, length, dInner), this.norm.weight, {
       gate: z,
       normBeforeGate: this.normBeforeGate,
-      groupSize: dInner / nGroups,
+      groupSize: dInner / this.normGroups,
       eps: this.norm.eps,
     });
     return { y: gated, state: [conv.finalState, finalState] };

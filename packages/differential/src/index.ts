@@ -1,5 +1,6 @@
 // @diffmamba/differential: the differential mixers of arXiv 2507.06204 and of its released code.
 
+export { toFused, toTwoBranch } from "./convert.js";
 export { DiffMamba2, type DiffMamba2Options } from "./diffMamba2.js";
 export { DiffMamba2E, type DiffMamba2EOptions } from "./diffMamba2E.js";
 export { DiffS6, type DiffS6Options } from "./diffS6.js";

@@ -50,7 +50,10 @@ export class DiffMamba2TwoBranch extends TwoBranch<Mamba2> {
   readonly lambdaQ1: Parameter | undefined;
   readonly subln: RMSNorm | undefined;
 
-  constructor(options: DiffMamba2Options, build = new Build()) {
+  constructor(
+    readonly options: DiffMamba2Options,
+    build = new Build(),
+  ) {
     super();
     const { expand = 1, subln = true, dModel, branchNames = ["mixer_1", "mixer_2"], normEps = 1e-5 } = options;
     const [a, b] = branchNames;

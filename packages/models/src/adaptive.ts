@@ -27,6 +27,8 @@ interface Cluster {
   readonly bias: Parameter;
   /** (D, width); none where all widths are D. */
   readonly projection: Parameter | undefined;
+  readonly embeddingDropout: Dropout;
+  readonly headDropout: Dropout;
 }
 
 export class AdaptiveVocabulary extends Vocabulary {
@@ -36,8 +38,8 @@ export class AdaptiveVocabulary extends Vocabulary {
   readonly clusterBias: Parameter;
   /** (D, D), where widths differ: the head's own projection, zero at the start. */
   readonly headProjection: Parameter | undefined;
-  readonly dropout: Dropout;
-  readonly #count: number;
+  /** Logits that lead to clusters, those to empty ones included. */
+  readonly #ways: number;
 
   constructor(config: ModelConfig, build = new Build()) {
     super();
@@ -45,55 +47,67 @@ export class AdaptiveVocabulary extends Vocabulary {
     const { cutoffs, divValue } = adaptive ?? { cutoffs: [], divValue: 1 };
     const own = (name: string, shape: readonly number[], initial: Initializer) =>
       this.register(name, build.parameter(name, shape, initial));
+    const drop = (name: string, p: number) => this.register(name, new Dropout(p, build.at(name)));
     const bounds = [0, ...cutoffs.filter((n) => n < vocabSize), vocabSize];
-    this.#count = cutoffs.length;
+    this.#ways = cutoffs.length;
     this.clusters = bounds.slice(0, -1).map((start, i): Cluster => {
-      const size = bounds[i + 1] - start;
+      const end = bounds[i + 1];
       const width = Math.floor(dModel / divValue ** i);
+      // 0.5 / sqrt(width) where initializerRange is 0.5 / sqrt(D), as released; the projections as the widest table
       const std = initializerRange * Math.sqrt(dModel / width);
       return {
         start,
-        end: bounds[i + 1],
-        table: own(`encoder.0.emb_layers.${i}.weight`, [size, width], init.normal(std)),
-        bias: own(`loss.out_layers_biases.${i}`, [size], init.fanIn(dModel)),
+        end,
+        table: own(`encoder.0.emb_layers.${i}.weight`, [end - start, width], init.normal(std)),
+        bias: own(`loss.out_layers_biases.${i}`, [end - start], init.fanIn(dModel)),
         projection:
-          divValue > 1 ? own(`encoder.0.emb_projs.${i}`, [dModel, width], init.normal(dModel ** -0.5)) : undefined,
+          divValue > 1 ? own(`encoder.0.emb_projs.${i}`, [dModel, width], init.normal(initializerRange)) : undefined,
+        embeddingDropout: drop(`encoder.0.drop.${i}`, config.embeddingDropout),
+        headDropout: drop(`loss.drop.${i}`, config.headDropout),
       };
     });
     this.clusterWeight = own("loss.cluster_weight", [cutoffs.length, dModel], init.zeros);
     this.clusterBias = own("loss.cluster_bias", [cutoffs.length], init.zeros);
     this.headProjection = divValue > 1 ? own("loss.out_projs.0", [dModel, dModel], init.zeros) : undefined;
-    this.dropout = this.register("loss.dropout", new Dropout(config.headDropout, build.at("loss.dropout")));
   }
 
   override embed(tokens: Tensor): Tensor {
-    const parts = this.clusters.map(({ start, end, table, projection }) => {
+    const parts = this.clusters.map((cluster) => {
+      const inside = this.#within(tokens, cluster);
       // Tokens of other clusters look up row 0, and are multiplied by 0.
-      const inside = within(tokens, start, end);
-      const index = inside.where(tokens.sub(start), tokens.device.zeros([], "i32"));
-      const vectors = table.gather(index);
-      const projected = projection === undefined ? vectors : linear(vectors, projection);
-      const mask = inside.cast(projected.dtype).reshape(...tokens.shape, 1);
-      return this.clusters.length === 1 ? projected : projected.mul(mask);
+      const index = inside.where(tokens.sub(cluster.start), tokens.device.zeros([], "i32"));
+      const vectors = cluster.embeddingDropout.forward(cluster.table.gather(index));
+      const projected = cluster.projection === undefined ? vectors : linear(vectors, cluster.projection);
+      if (this.clusters.length === 1) return projected;
+      return projected.mul(inside.cast(projected.dtype).reshape(...tokens.shape, 1));
     });
     return parts.reduce((sum, part) => sum.add(part));
   }
 
+  /**
+   * u8: which numbers are a cluster's. What is outside of the vocabulary belongs to the first or the last cluster, where
+   * the lookup refuses it.
+   */
+  #within(tokens: Tensor, { start }: Cluster): Tensor {
+    const next = this.clusters.find((other) => other.start > start)?.start;
+    const below = next === undefined ? undefined : tokens.less(next);
+    const above = start === 0 ? undefined : tokens.less(start).equal(0);
+    if (below !== undefined && above !== undefined) return below.mul(above);
+    return below ?? above ?? tokens.equal(tokens);
+  }
+
   /** Logits over the short list and then the ways to the clusters: (..., shortList + clusters). */
   #headLogits(hidden: Tensor): Tensor {
-    const [{ table, bias }] = this.clusters;
-    const projected = this.#project(hidden, this.headProjection);
+    const [{ table, bias, headDropout }] = this.clusters;
+    const projected = project(hidden, this.headProjection, headDropout);
     const list = linear(projected, table).add(bias);
-    if (this.#count === 0) return list;
+    if (this.#ways === 0) return list;
     return concat([list, linear(projected, this.clusterWeight).add(this.clusterBias)]);
   }
 
-  #tailLogits(hidden: Tensor, { table, bias, projection }: Cluster): Tensor {
-    return linear(this.#project(hidden, projection), table).add(bias);
-  }
-
-  #project(hidden: Tensor, projection: Parameter | undefined): Tensor {
-    return projection === undefined ? hidden : this.dropout.forward(hidden.matmul(projection));
+  /** Column of the head that leads to tail `i`, counted from 0. */
+  #way(i: number): number {
+    return this.clusters[0].end + this.#ways - (i + 1);
   }
 
   override logits(hidden: Tensor): Tensor {
@@ -102,29 +116,30 @@ export class AdaptiveVocabulary extends Vocabulary {
     const list = head.slice(-1, 0, first.end);
     if (tails.length === 0) return list;
     const parts = tails.map((cluster, i) => {
-      const tail = this.#tailLogits(hidden, cluster);
-      const way = head.dim(-1) - (i + 1);
-      const total = logSumExp(tail);
-      return tail.add(head.slice(-1, way, way + 1)).sub(total.reshape(...total.shape, 1));
+      const tail = tailLogits(hidden, cluster);
+      const total = logSumExp(tail).cast(tail.dtype);
+      const way = head.slice(-1, this.#way(i), this.#way(i) + 1);
+      return tail.add(way).sub(total.reshape(...total.shape, 1));
     });
     return concat([list, ...parts]);
   }
 
-  override loss(hidden: Tensor, targets: Tensor, { reduction = "mean" }: CrossEntropyOptions = {}): Tensor {
+  override loss(hidden: Tensor, targets: Tensor, options: Pick<CrossEntropyOptions, "reduction"> = {}): Tensor {
+    const { reduction = "mean" } = options;
     const constant = (value: number) => targets.device.full([], value, "i32");
     const [first, ...tails] = this.clusters;
-    const head = this.#headLogits(hidden);
-    let headTargets = targets;
-    let losses: Tensor | undefined;
+    // Beyond the short list is a way to a cluster, or nothing that the head has.
+    let headTargets = targets.less(first.end).where(targets, constant(first.end + this.#ways));
+    let tailLosses: Tensor | undefined;
     for (const [i, cluster] of tails.entries()) {
-      const inside = within(targets, cluster.start, cluster.end);
-      headTargets = inside.where(constant(first.end + this.#count - (i + 1)), headTargets);
+      const inside = this.#within(targets, cluster);
+      headTargets = inside.where(constant(this.#way(i)), headTargets);
       const own = inside.where(targets.sub(cluster.start), constant(IGNORE_INDEX));
-      const tail = softmaxCrossEntropy(this.#tailLogits(hidden, cluster), own, { reduction: "none" });
-      losses = losses === undefined ? tail : losses.add(tail);
+      const losses = softmaxCrossEntropy(tailLogits(hidden, cluster), own, { reduction: "none" });
+      tailLosses = tailLosses === undefined ? losses : tailLosses.add(losses);
     }
-    const list = softmaxCrossEntropy(head, headTargets, { reduction: "none" });
-    const all = losses === undefined ? list : list.add(losses);
+    const headLosses = softmaxCrossEntropy(this.#headLogits(hidden), headTargets, { reduction: "none" });
+    const all = tailLosses === undefined ? headLosses : headLosses.add(tailLosses);
     if (reduction === "none") return all;
     if (reduction === "sum") return all.sum();
     const ignored = targets.equal(IGNORE_INDEX).cast(all.dtype).sum();
@@ -132,7 +147,10 @@ export class AdaptiveVocabulary extends Vocabulary {
   }
 }
 
-/** u8: start <= tokens < end. */
-function within(tokens: Tensor, start: number, end: number): Tensor {
-  return tokens.less(end).mul(tokens.less(start).equal(0));
+function tailLogits(hidden: Tensor, { table, bias, projection, headDropout }: Cluster): Tensor {
+  return linear(project(hidden, projection, headDropout), table).add(bias);
+}
+
+function project(hidden: Tensor, projection: Parameter | undefined, dropout: Dropout): Tensor {
+  return projection === undefined ? hidden : dropout.forward(hidden.matmul(projection));
 }

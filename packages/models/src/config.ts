@@ -2,7 +2,8 @@
 // The pre-norm model of the published checkpoints and the post-norm one of the paper's small models are values of it.
 // Knows names and numbers. Knows no tensor and no file.
 
-import { type DepthPattern, type LambdaMode, lambdaModes } from "@diffmamba/differential";
+import type { DepthPattern, LambdaMode } from "@diffmamba/differential";
+import { ConfigError, checkConfig } from "./configChecks.js";
 
 /** What stands in a layer that is differential under the pattern; the other layers are "mamba" or "mamba2". */
 export type Variant = "mamba" | "mamba2" | "diffmamba" | "diffmamba2" | "diffs6" | "diffs6mamba2" | "diffmamba2e";
@@ -30,6 +31,7 @@ export interface ModelConfig {
   readonly variant: Variant;
   /** Which mixers, counted from 0, are differential. */
   readonly pattern: DepthPattern;
+  /** "diffmamba" and "diffs6" have a form of their own, and leave this at its default. */
   readonly lambda: LambdaMode;
   /** The norm after the subtraction. */
   readonly subln: boolean;
@@ -48,6 +50,11 @@ export interface ModelConfig {
   /** P of a vanilla Mamba-2 mixer; the branches of "diffmamba2" have half. */
   readonly headDim: number;
   readonly nGroups: number;
+  /**
+   * Groups of the gated norm; 0 stands for nGroups, which is what state-spaces/mamba trains. The Hugging Face classes
+   * take the norm over all channels, which is 1. The same where nGroups is 1.
+   */
+  readonly normGroups: number;
   /** Mamba-1; 0 stands for ceil(dModel / 16). */
   readonly dtRank: number;
   readonly dtMin: number;
@@ -110,6 +117,7 @@ export const defaultConfig: ModelConfig = {
   expand: 2,
   headDim: 64,
   nGroups: 1,
+  normGroups: 0,
   dtRank: 0,
   dtMin: 0.001,
   dtMax: 0.1,
@@ -138,78 +146,6 @@ export const defaultConfig: ModelConfig = {
   adaptive: null,
 };
 
-/** A configuration that no model can have. The message names the field. */
-export class ConfigError extends Error {
-  override readonly name = "ConfigError";
-}
-
-const choices: Readonly<Partial<Record<keyof ModelConfig, readonly string[]>>> = {
-  variant: variants,
-  lambda: lambdaModes,
-  lambdaIndex: ["mixer", "sublayer"],
-  aInit: ["uniform", "range"],
-  residual: ["pre", "post"],
-  norm: ["rms", "layer"],
-};
-
-const wholeNumbers: readonly (keyof ModelConfig)[] = [
-  "vocabSize",
-  "dModel",
-  "nLayers",
-  "dState",
-  "dConv",
-  "expand",
-  "headDim",
-  "nGroups",
-  "chunkSize",
-  "mixersPerBlock",
-];
-
-function fail(field: string, value: unknown, wanted: string): never {
-  throw new ConfigError(`${field}: ${JSON.stringify(value)}; it must be ${wanted}.`);
-}
-
-function checkPattern(value: unknown): void {
-  if (typeof value === "string" && ["all", "alternate", "quarter", "none"].includes(value)) return;
-  if (Array.isArray(value) && value.every((i) => Number.isInteger(i) && i >= 0)) return;
-  fail("pattern", value, '"all", "alternate", "quarter", "none" or a list of layers, counted from 0');
-}
-
-function checkField(field: keyof ModelConfig, value: unknown): void {
-  const allowed = choices[field];
-  if (allowed !== undefined) {
-    if (!allowed.includes(value as string)) fail(field, value, `one of ${allowed.join(", ")}`);
-  } else if (wholeNumbers.includes(field)) {
-    if (!Number.isInteger(value) || (value as number) < 1) fail(field, value, "a whole number of at least 1");
-  } else if (field === "pattern") {
-    checkPattern(value);
-  } else if (field === "dtLimit") {
-    const [low, high] = Array.isArray(value) && value.length === 2 ? value : [undefined, undefined];
-    const ordered = typeof low === "number" && (high === null || (typeof high === "number" && low <= high));
-    if (!ordered) fail(field, value, "[low, high], where high may be null for no limit");
-  } else if (field === "adaptive") {
-    checkAdaptive(value);
-  } else if (typeof value !== typeof defaultConfig[field]) {
-    fail(field, value, `a ${typeof defaultConfig[field]}`);
-  } else if (typeof value === "number" && !(value >= 0 && Number.isFinite(value))) {
-    fail(field, value, "a number of at least 0");
-  } else if (/[dD]ropout$/.test(field) && (value as number) >= 1) {
-    fail(field, value, "below 1");
-  }
-}
-
-function checkAdaptive(value: unknown): void {
-  if (value === null) return;
-  const wanted = "null or { cutoffs: increasing whole numbers, divValue: a whole number of at least 1 }";
-  if (typeof value !== "object" || value === undefined) fail("adaptive", value, wanted);
-  const { cutoffs, divValue, ...rest } = value as Record<string, unknown>;
-  const rising =
-    Array.isArray(cutoffs) && cutoffs.every((n, i) => Number.isInteger(n) && n > 0 && (i === 0 || n > cutoffs[i - 1]));
-  if (!rising || !Number.isInteger(divValue) || (divValue as number) < 1 || Object.keys(rest).length > 0) {
-    fail("adaptive", value, wanted);
-  }
-}
-
 /** The fields that a configuration may have. */
 export const configFields = Object.keys(defaultConfig) as readonly (keyof ModelConfig)[];
 
@@ -219,21 +155,11 @@ export const configFields = Object.keys(defaultConfig) as readonly (keyof ModelC
  */
 export function modelConfig(fields: Partial<ModelConfig>): ModelConfig {
   for (const field of Object.keys(fields)) {
-    if (!configFields.includes(field as keyof ModelConfig))
+    if (!configFields.includes(field as keyof ModelConfig)) {
       throw new ConfigError(`${field}: no such field of a model.`);
+    }
   }
   const config: ModelConfig = { ...defaultConfig, ...fields };
-  for (const field of configFields) checkField(field, config[field]);
-  const { variant, dModel, expand, headDim, nGroups } = config;
-  const dInner = expand * dModel;
-  if (baseOf(variant) === "mamba2") {
-    if (dInner % headDim !== 0) fail("headDim", headDim, `a divisor of expand x dModel = ${dInner}`);
-    if ((dInner / headDim) % nGroups !== 0) fail("nGroups", nGroups, `a divisor of the ${dInner / headDim} heads`);
-  }
-  if (variant === "diffmamba" && expand % 2 !== 0) fail("expand", expand, "even: each branch has half");
-  if (variant === "diffmamba2") {
-    if (expand % 2 !== 0) fail("expand", expand, "even: each branch has half");
-    if (headDim % 2 !== 0) fail("headDim", headDim, "even: each branch has half");
-  }
+  checkConfig(config, defaultConfig, variants);
   return config;
 }

@@ -27,6 +27,7 @@ function vanillaOptions(config: ModelConfig, outScale: number): MambaOptions & M
     expand: rest.expand,
     headDim: rest.headDim,
     nGroups: rest.nGroups,
+    ...(rest.normGroups > 0 && { normGroups: rest.normGroups }),
     ...(dtRank > 0 && { dtRank }),
     dtMin: rest.dtMin,
     dtMax: rest.dtMax,

@@ -1,13 +1,36 @@
 // MambaLM: embedding, backbone, head. One class for every configuration.
-// Knows modules. Knows no file, no tokenizer and no sampling.
+// Knows modules, and that a model has a folder. Knows no form of a folder, no tokenizer and no sampling.
 
 import { DiffMamba, DiffMamba2, DiffMamba2E, DiffS6Mamba2 } from "@diffmamba/differential";
-import { Build, type BuildOptions, type Clock, Dropout, LayerNorm, Module, RMSNorm } from "@diffmamba/nn";
+import type { FileSystem } from "@diffmamba/files";
+import { Build, type BuildOptions, type Clock, LayerNorm, Module, RMSNorm } from "@diffmamba/nn";
+import type { Mixer } from "@diffmamba/ssm";
 import { type CrossEntropyOptions, noGrad, scope, type Tensor, ValueError } from "@diffmamba/tensor";
 import { AdaptiveVocabulary } from "./adaptive.js";
 import { Backbone, type BackboneOptions, type ModelState } from "./backbone.js";
 import { type ModelConfig, modelConfig } from "./config.js";
+import { EmptyBuild } from "./emptyBuild.js";
+import { type GenerateOptions, type GenerateStep, generate } from "./generate.js";
 import { PlainVocabulary, type Vocabulary } from "./heads.js";
+import { describeModel, fillModel, noTokenIds, type SaveOptions, saveModel, type TokenIds } from "./hf/folder.js";
+
+/** The lambda of one differential mixer: how much of the second branch is subtracted. */
+export interface LayerLambda {
+  /** Which mixer, counted from 0. */
+  readonly layer: number;
+  /** Path of the residual sublayer that it stands in. */
+  readonly name: string;
+  /** () of the parameters' type; the mean where there is one a channel. The caller owns it. */
+  readonly value: Tensor;
+}
+
+/** How a batch is read: packing, padding, and the state to go on from. */
+export type ForwardOptions = BackboneOptions;
+
+export type LossOptions = BackboneOptions & Pick<CrossEntropyOptions, "reduction">;
+
+import { type PrefillOptions, type Prompt, prefill } from "./prefill.js";
+import type { PromptState } from "./promptState.js";
 
 export class MambaLM extends Module {
   readonly config: ModelConfig;
@@ -15,19 +38,20 @@ export class MambaLM extends Module {
   readonly backbone: Backbone;
   /** The norm before the head; a post-norm model has none. */
   readonly normF: RMSNorm | LayerNorm | undefined;
-  readonly embeddingDropout: Dropout;
   /** Counts dropout's random numbers; the trainer sets it. */
   readonly clock: Clock;
+  /** What the folder that the model was loaded from says of special tokens. */
+  readonly tokenIds: TokenIds;
 
-  constructor(config: ModelConfig, build: Build) {
+  constructor(config: ModelConfig, build: Build, tokenIds: TokenIds = noTokenIds) {
     super();
     this.config = config;
+    this.tokenIds = tokenIds;
     const { dModel, normEps } = config;
     this.clock = build.clock;
     const vocabulary =
       config.adaptive === null ? new PlainVocabulary(config, build) : new AdaptiveVocabulary(config, build);
     this.vocabulary = this.register("", vocabulary);
-    this.embeddingDropout = this.register("drop", new Dropout(config.embeddingDropout, build.at("drop")));
     this.backbone = this.register("backbone", new Backbone(config, build.at("backbone")));
     const Norm = config.norm === "rms" ? RMSNorm : LayerNorm;
     const name = "backbone.norm_f";
@@ -42,11 +66,46 @@ export class MambaLM extends Module {
     return new MambaLM(modelConfig(config), new Build(options));
   }
 
-  /** Tokens (B, L) i32 -> hidden (B, L, D) before the head, and the state after the last token. */
+  /**
+   * The model of a folder: a Hugging Face one of `mamba` or `mamba2` (with `diffmamba` or without), the original form of
+   * state-spaces/mamba, or what {@link save} wrote. Weights come from safetensors or from PyTorch's zip, in shards or in
+   * one, and are converted to `dtype` (f32 by default) where they are of another type.
+   * @throws FormatError naming the file, and the key, value or tensor that is missing, wrong or not supported; FileError
+   */
+  static async load(files: FileSystem, folder: string, options: BuildOptions = {}): Promise<MambaLM> {
+    const { config, tokenIds } = await describeModel(files, folder);
+    const model = new MambaLM(config, new EmptyBuild(options), tokenIds);
+    try {
+      await fillModel(model, config, files, folder);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+    return model;
+  }
+
+  /**
+   * Writes config.json and the weights to a folder, bit for bit: in the form of the Hugging Face classes where they can
+   * hold the model, else in the same layout with a configuration of this project. @throws FileError
+   */
+  async save(files: FileSystem, folder: string, options: SaveOptions = {}): Promise<void> {
+    await saveModel(this, this, files, folder, options);
+  }
+
+  /**
+   * Tokens (B, L) i32 -> hidden (B, L, D) before the head, and the state after the last token.
+   * @throws ValueError for a token outside the vocabulary (on the reference), and for packed sequences with a learned
+   * initial state: the scan begins each but the first with zeros
+   */
   run(tokens: Tensor, options: BackboneOptions = {}): { hidden: Tensor; state: ModelState } {
+    if (options.seqIdx !== undefined && this.config.learnableInitialState) {
+      throw new ValueError(
+        "seqIdx: sequences cannot be packed where the initial state is learned; give them a row each.",
+      );
+    }
     return scope(() => {
       const { embeddingScale } = this.config;
-      const embedded = this.embeddingDropout.forward(this.vocabulary.embed(tokens));
+      const embedded = this.vocabulary.embed(tokens);
       const x = embeddingScale === 1 ? embedded : embedded.mul(embeddingScale);
       const { y, state } = this.backbone.run(x, options);
       return { hidden: this.normF?.forward(y) ?? y, state };
@@ -54,12 +113,12 @@ export class MambaLM extends Module {
   }
 
   /** Tokens (B, L) i32 -> logits (B, L, V). */
-  forward(tokens: Tensor, options: BackboneOptions = {}): Tensor {
+  forward(tokens: Tensor, options: ForwardOptions = {}): Tensor {
     return scope(() => this.vocabulary.logits(this.run(tokens, options).hidden));
   }
 
   /** Tokens and targets (B, L) i32 -> nats: the mean over the targets that are not -100, or as `reduction` says. */
-  loss(tokens: Tensor, targets: Tensor, options: BackboneOptions & CrossEntropyOptions = {}): Tensor {
+  loss(tokens: Tensor, targets: Tensor, options: LossOptions = {}): Tensor {
     const { reduction, ...sequence } = options;
     return scope(() =>
       this.vocabulary.loss(this.run(tokens, sequence).hidden, targets, { ...(reduction && { reduction }) }),
@@ -72,8 +131,8 @@ export class MambaLM extends Module {
   }
 
   /**
-   * Tokens (B, L) i32 -> logits (B, V) after each row's last token (its true last with `lengths`), going on from `state`,
-   * which is replaced in place. L = 1 is a step, more is a prefill. Outside a tape.
+   * Tokens (B, L) i32 -> logits (B, V) after each row's last token (its true last with `lengths`, at least 1 each), going on
+   * from `state`, which is replaced in place. L = 1 is a step, more is a prefill. Outside a tape, in evaluation mode.
    */
   advance(tokens: Tensor, state: ModelState, options: Omit<BackboneOptions, "initialState"> = {}): Tensor {
     return noGrad(() =>
@@ -85,29 +144,50 @@ export class MambaLM extends Module {
     );
   }
 
-  /** The lambda of every differential mixer that has one: () tensors, the mean where there is one a channel. */
-  lambdas(): { layer: number; value: Tensor }[] {
+  /** Reads a prompt: the state after it. See {@link prefill}. */
+  prefill(prompt: Prompt, options: PrefillOptions = {}): Promise<PromptState> {
+    return prefill(this, prompt, options);
+  }
+
+  /** The tokens that follow a prompt, as they are drawn. See {@link generate}. */
+  generate(prompt: Prompt | PromptState, options: GenerateOptions = {}): AsyncGenerator<GenerateStep, void, undefined> {
+    return generate(this, prompt, options);
+  }
+
+  /** The lambda of every differential mixer that has one. */
+  lambdas(): LayerLambda[] {
+    const { sublayers, mixers } = this.backbone;
     return noGrad(() =>
-      this.backbone.mixers.flatMap((mixer, layer) => {
-        const has = mixer instanceof DiffMamba2 || mixer instanceof DiffMamba2E || mixer instanceof DiffS6Mamba2;
-        if (!(mixer instanceof DiffMamba) && !(has && mixer.lambdaQ1 !== undefined)) return [];
-        return [{ layer, value: scope(() => mixer.lambda().mean()) }];
+      mixers.flatMap((mixer, layer) => {
+        if (!hasLambda(mixer)) return [];
+        const name = `backbone.layers.${sublayers.findIndex((sublayer) => sublayer.layer === mixer)}`;
+        return [{ layer, name, value: scope(() => mixer.lambda().mean()) }];
       }),
     );
   }
 
-  /** Token numbers as a (B, L) tensor. @throws ValueError naming a token outside the vocabulary */
-  tokens(rows: readonly ArrayLike<number>[] | ArrayLike<number>, batch?: number): Tensor {
-    const list: readonly ArrayLike<number>[] = isRows(rows) ? rows : [rows];
-    const flat = Int32Array.from(list.flatMap((row) => Array.from(row)));
-    const bad = flat.findIndex((token) => token < 0 || token >= this.config.vocabSize);
-    if (bad >= 0) {
-      throw new ValueError(
-        `token ${flat[bad]} at position ${bad} is outside the vocabulary of ${this.config.vocabSize}.`,
-      );
+  /**
+   * Rows of token numbers, of one length, as a (B, L) i32 tensor; a flat list of numbers is one row.
+   * @throws ValueError naming a token that is outside the vocabulary or no whole number, or rows that differ in length
+   */
+  tokens(given: readonly ArrayLike<number>[] | ArrayLike<number>): Tensor {
+    const rows: readonly ArrayLike<number>[] = isRows(given) ? given : [given];
+    const length = rows[0]?.length ?? 0;
+    const flat = new Int32Array(rows.length * length);
+    const { vocabSize } = this.config;
+    for (const [i, row] of rows.entries()) {
+      if (row.length !== length) {
+        throw new ValueError(`tokens: row ${i} has ${row.length} tokens, row 0 has ${length}; pad them to one length.`);
+      }
+      for (let j = 0; j < length; j++) {
+        const token = row[j];
+        if (!Number.isInteger(token) || token < 0 || token >= vocabSize) {
+          throw new ValueError(`tokens: ${token} at position ${j} of row ${i} is not one of the ${vocabSize} tokens.`);
+        }
+        flat[i * length + j] = token;
+      }
     }
-    const count = batch ?? list.length;
-    return this.device.from(flat, [count, flat.length / Math.max(count, 1)], "i32");
+    return this.device.from(flat, [rows.length, length], "i32");
   }
 
   override dispose(): void {
@@ -116,8 +196,15 @@ export class MambaLM extends Module {
   }
 }
 
-function isRows(rows: readonly ArrayLike<number>[] | ArrayLike<number>): rows is readonly ArrayLike<number>[] {
-  return rows.length > 0 && typeof rows[0] === "object";
+function isRows(given: readonly ArrayLike<number>[] | ArrayLike<number>): given is readonly ArrayLike<number>[] {
+  return given.length > 0 && typeof given[0] === "object";
+}
+
+/** True for a differential mixer with a lambda: not for Diff-S6 of Mamba-1, nor for the control without one. */
+function hasLambda(mixer: Mixer): mixer is Mixer & { lambda(): Tensor } {
+  if (mixer instanceof DiffMamba) return true;
+  const maybe = mixer instanceof DiffMamba2 || mixer instanceof DiffMamba2E || mixer instanceof DiffS6Mamba2;
+  return maybe && mixer.lambdaQ1 !== undefined;
 }
 
 /** (B, L, D) -> (B, D): each row's last token, at lengths - 1 where given. */

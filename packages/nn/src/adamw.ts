@@ -27,8 +27,8 @@ export interface ParameterGroup {
 export type DecayRule = "mamba" | "backbone" | "trainer" | "all" | "none";
 
 function isDecayed(rule: DecayRule, path: string, isLayerNorm: boolean): boolean {
-  const bias = /(^|\.|_)bias$/.test(path);
-  const dynamics = /(^|\.)(A\d?_log|D\d?|initial_state)$/.test(path);
+  const bias = /(^|\.|_)bias(es\.\d+)?$/.test(path);
+  const dynamics = /(^|\.)(A\d?_log|D\d?|init_states)$/.test(path);
   const norm = isLayerNorm || /(^|\.)(norm|norm_f|subln)\.weight$/.test(path);
   switch (rule) {
     case "all":

@@ -21,6 +21,8 @@ export interface Mamba2Options extends DtRange {
   readonly dSsm?: number;
   /** G, groups that share B and C; 1 by default. */
   readonly nGroups?: number;
+  /** Groups over which the gated norm takes its statistics; nGroups by default, as in state-spaces/mamba. */
+  readonly normGroups?: number;
   /** dt is clamped to this range; [0, Infinity], no limit, by default. */
   readonly dtLimit?: readonly [number, number];
   /** A_log's first values; log U(1, 16) by default. */
@@ -54,6 +56,7 @@ export class Mamba2 extends Mixer {
   readonly headDim: number;
   readonly nHeads: number;
   readonly nGroups: number;
+  readonly normGroups: number;
   readonly dtLimit: readonly [number, number];
   readonly normBeforeGate: boolean;
   readonly chunkSize: number;
@@ -80,6 +83,10 @@ export class Mamba2 extends Mixer {
     if (dSsm % headDim !== 0) throw new RangeError(`Mamba2: ${dSsm} channels do not divide into heads of ${headDim}.`);
     const nHeads = dSsm / headDim;
     if (nHeads % nGroups !== 0) throw new RangeError(`Mamba2: ${nHeads} heads do not divide into ${nGroups} groups.`);
+    const { normGroups = nGroups } = options;
+    if (dSsm % normGroups !== 0) {
+      throw new RangeError(`Mamba2: ${dSsm} channels do not divide into ${normGroups} groups of the gated norm.`);
+    }
     this.dModel = dModel;
     this.dSsm = dSsm;
     this.dMlp = dInner - dSsm;
@@ -87,6 +94,7 @@ export class Mamba2 extends Mixer {
     this.headDim = headDim;
     this.nHeads = nHeads;
     this.nGroups = nGroups;
+    this.normGroups = normGroups;
     this.dtLimit = dtLimit;
     this.normBeforeGate = options.normBeforeGate ?? false;
     this.chunkSize = chunkSize;
@@ -152,7 +160,7 @@ export class Mamba2 extends Mixer {
         : rmsNorm(flat, norm.weight, {
             gate: z,
             normBeforeGate: this.normBeforeGate,
-            groupSize: dSsm / nGroups,
+            groupSize: dSsm / this.normGroups,
             eps: norm.eps,
           });
     const y = dMlp === 0 ? gated : concat([z0.silu().mul(x0), gated]);

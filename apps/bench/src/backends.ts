@@ -1,0 +1,70 @@
+// Layer: apps/bench. The backends by name, and how each is opened. A line here is all that a new one needs.
+// Knows how to open a device. Knows no suite.
+import { type Device, reference } from "@diffmamba/tensor";
+import { FailureError, messageOf, UsageError } from "./errors.js";
+
+export interface BackendEntry {
+  readonly name: string;
+  /** Opens a device, or says in an error why that cannot be. */
+  open(): Promise<Device>;
+}
+
+/**
+ * A backend in a package of its own, which need not be installed: it exports a function of the backend's name that
+ * gives a device.
+ */
+export function optional(name: string): BackendEntry {
+  const specifier = `@diffmamba/backend-${name}`;
+  return {
+    name,
+    async open() {
+      let module: Record<string, unknown>;
+      try {
+        module = await import(specifier);
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        if (code !== "ERR_MODULE_NOT_FOUND" || !message.includes(`'${specifier}'`)) throw error;
+        throw new FailureError(`the package ${specifier} is not installed`, { cause: error });
+      }
+      const open = module[name];
+      if (typeof open !== "function") throw new FailureError(`the package ${specifier} has no function ${name}()`);
+      return (await open()) as Device;
+    },
+  };
+}
+
+export const backends: readonly BackendEntry[] = [
+  { name: "reference", open: async () => reference() },
+  optional("cpu"),
+  optional("webgpu"),
+  optional("cuda"),
+];
+
+/** What is measured where no backend is named. */
+export const defaultBackend = "reference";
+
+/**
+ * Devices for `names`, in their order. @throws UsageError for a name that is none or that comes twice; FailureError,
+ * with the reason, for a backend that does not work here
+ */
+export async function openDevices(names: readonly string[], known = backends): Promise<Device[]> {
+  const unknown = names.find((name) => !known.some((entry) => entry.name === name));
+  if (unknown !== undefined) {
+    throw new UsageError(`--backend ${unknown}: there is ${known.map((entry) => entry.name).join(", ")}.`);
+  }
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw new UsageError(`--backend ${twice}: named twice.`);
+  const devices: Device[] = [];
+  for (const name of names) {
+    try {
+      const entry = known.find((backend) => backend.name === name) as BackendEntry;
+      devices.push(await entry.open());
+    } catch (error) {
+      for (const device of devices) await device.dispose();
+      throw new FailureError(`backend ${name} does not work here: ${messageOf(error).replace(/\.$/, "")}.`, {
+        cause: error,
+      });
+    }
+  }
+  return devices;
+}

@@ -1,0 +1,29 @@
+// Layer: apps/bench, peers. What a peer of the matrix product is, and which there are: one line each.
+// Knows peers by name. Knows no tensor.
+import type { Entry } from "../race.js";
+import { jaxMatmul } from "./jax.js";
+
+/** How the operands lie in memory: n as they are multiplied, t transposed. */
+export type Form = "nn" | "nt" | "tn" | "tt";
+
+export const forms: readonly Form[] = ["nn", "nt", "tn", "tt"];
+
+/** (M, K) x (K, N) -> (M, N), f32. */
+export interface MatmulProblem {
+  readonly m: number;
+  readonly k: number;
+  readonly n: number;
+  readonly form: Form;
+  /** (M, K) rows or, where the form begins with t, (K, M). */
+  readonly a: Float32Array;
+  /** (K, N) rows or, where the form ends with t, (N, K). */
+  readonly b: Float32Array;
+}
+
+export interface MatmulPeer {
+  readonly name: string;
+  /** The problem, ready to be timed; its result is the product in rows. @throws where the peer does not run here */
+  open(problem: MatmulProblem): Promise<Entry>;
+}
+
+export const matmulPeers: readonly MatmulPeer[] = [jaxMatmul];

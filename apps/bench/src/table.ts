@@ -1,0 +1,31 @@
+// Layer: apps/bench. Rows as a table for people. Knows rows.
+import type { Row } from "./row.js";
+
+/** Four significant digits, without an exponent where one can do without. */
+function digits(value: number): string {
+  return value >= 1000 ? Math.round(value).toLocaleString("en").replaceAll(",", "") : value.toPrecision(4);
+}
+
+/** Aligned columns, one line a row; numbers to the right. */
+export function table(rows: readonly Row[]): string {
+  const heads = ["suite", "name", "shape", "value", "unit", "spread", "peer", "peer's", "ratio"];
+  const right = new Set([3, 5, 7, 8]);
+  const lines = rows.map((row) => [
+    row.suite,
+    row.name,
+    row.shape,
+    digits(row.value),
+    row.unit,
+    `${(100 * row.spread).toFixed(0)}%`,
+    row.peer ?? "",
+    row.peerValue === null ? "" : digits(row.peerValue),
+    row.ratio === null ? "" : digits(row.ratio),
+  ]);
+  const widths = heads.map((head, i) => Math.max(head.length, ...lines.map((line) => line[i].length)));
+  const format = (cells: readonly string[]) =>
+    cells
+      .map((cell, i) => (right.has(i) ? cell.padStart(widths[i]) : cell.padEnd(widths[i])))
+      .join("  ")
+      .trimEnd();
+  return `${[heads, ...lines].map(format).join("\n")}\n`;
+}
