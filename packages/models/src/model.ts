@@ -9,7 +9,6 @@ import { type CrossEntropyOptions, noGrad, scope, type Tensor, ValueError } from
 import { AdaptiveVocabulary } from "./adaptive.js";
 import { Backbone, type BackboneOptions, type ModelState } from "./backbone.js";
 import { type ModelConfig, modelConfig } from "./config.js";
-import { EmptyBuild } from "./emptyBuild.js";
 import { type GenerateOptions, type GenerateStep, generate } from "./generate.js";
 import { PlainVocabulary, type Vocabulary } from "./heads.js";
 import { describeModel, fillModel, noTokenIds, type SaveOptions, saveModel, type TokenIds } from "./hf/folder.js";
@@ -74,7 +73,7 @@ export class MambaLM extends Module {
    */
   static async load(files: FileSystem, folder: string, options: BuildOptions = {}): Promise<MambaLM> {
     const { config, tokenIds } = await describeModel(files, folder);
-    const model = new MambaLM(config, new EmptyBuild(options), tokenIds);
+    const model = new MambaLM(config, new Build({ ...options, draw: false }), tokenIds);
     try {
       await fillModel(model, config, files, folder);
     } catch (error) {

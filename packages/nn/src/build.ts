@@ -14,6 +14,8 @@ export interface BuildOptions {
   readonly dtype?: DType;
   /** 0 by default. */
   readonly seed?: number;
+  /** false leaves parameters with arbitrary content, for whoever writes all of them next; true by default. */
+  readonly draw?: boolean;
 }
 
 /** The step that dropout's random numbers count by: a () i32 tensor that all of a model's layers share. */
@@ -25,6 +27,7 @@ export class Build {
   readonly device: Device;
   readonly dtype: DType;
   readonly seed: number;
+  readonly draw: boolean;
   readonly path: string;
   readonly #root: { clock?: Clock };
 
@@ -32,6 +35,7 @@ export class Build {
     this.device = options.device ?? currentDevice();
     this.dtype = options.dtype ?? "f32";
     this.seed = options.seed ?? 0;
+    this.draw = options.draw ?? true;
     this.path = path;
     this.#root = parent === undefined ? {} : parent.#root;
   }
@@ -53,7 +57,7 @@ export class Build {
 
   #create(name: string, shape: readonly number[], initialize: Initializer, dtype: DType): Parameter {
     const parameter = Parameter.empty(this.device, shape, dtype);
-    if (!this.device.backend.holdsData) return parameter;
+    if (!this.draw || !this.device.backend.holdsData) return parameter;
     const values = new Float64Array(parameter.size);
     initialize(values, shape, new RandomStream(this.seed, this.#join(name)));
     const source = this.device.from(dtype === "f64" ? values : Float32Array.from(values), shape, dtype);

@@ -7,6 +7,7 @@ import { Build } from "@diffmamba/nn";
 import type { Device } from "@diffmamba/tensor";
 import { assertChecks, type Check, check, type FloatType } from "../compare.js";
 import { Golden, GoldenError, type GoldenFolder, type GoldenRunner, type ModelFolderRunner } from "./golden.js";
+import { mambaFolderRunner, modelRunner } from "./models.js";
 import { checkModule, knowsModule, type ModuleMeta } from "./modules.js";
 import { opRunners } from "./ops.js";
 
@@ -25,10 +26,10 @@ const moduleRunner: GoldenRunner = {
 };
 
 /** Every kind of golden file; the first that matches a file's metadata runs it. */
-export const goldenRunners: readonly GoldenRunner[] = [...opRunners, moduleRunner];
+export const goldenRunners: readonly GoldenRunner[] = [...opRunners, moduleRunner, modelRunner];
 
 /** Every kind of model folder; the first that matches its `config.json` runs it. */
-export const modelFolderRunners: readonly ModelFolderRunner[] = [];
+export const modelFolderRunners: readonly ModelFolderRunner[] = [mambaFolderRunner];
 
 /** Runs the golden file `name` of a folder. @throws GoldenError where no runner knows it */
 export async function runGolden(
