@@ -1,0 +1,83 @@
+// Layer: apps/cli. The command tree and how a command is run: streams, exit codes, and errors without stack traces.
+// Knows the commands by their files. Knows nothing of what they do.
+import { createRequire } from "node:module";
+import process from "node:process";
+import { Command, type CommanderError } from "commander";
+import { registerConvert } from "./commands/convert.js";
+import { registerData } from "./commands/data.js";
+import { registerDoctor } from "./commands/doctor.js";
+import { registerEval } from "./commands/eval.js";
+import { registerGenerate } from "./commands/generate.js";
+import { registerReport } from "./commands/report.js";
+import { registerTrain } from "./commands/train.js";
+import { exitCodeOf, exitCodes, formatError, messageOf } from "./errors.js";
+import { openTerminal, type Terminal, toJson } from "./terminal.js";
+
+export interface Context {
+  readonly version: string;
+  /** Makes an action of a command: `work` gets the streams, the command's arguments and, last, its options. */
+  run<Args extends readonly unknown[]>(
+    work: (terminal: Terminal, ...args: Args) => Promise<void>,
+  ): (...args: Args) => Promise<void>;
+}
+
+const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
+
+/** What Commander says, without the prefix and the brackets that it puts around. */
+function tidy({ message }: CommanderError): string {
+  return message.replace(/^error: /, "").replace(/\n\((.*)\)$/, ". $1");
+}
+
+export function createProgram(json: boolean): Command {
+  const context: Context = {
+    version,
+    run:
+      (work) =>
+      (...args) =>
+        work(openTerminal(json), ...args),
+  };
+  const program = new Command("diffmamba")
+    .description("Train, evaluate and run Mamba, Mamba-2 and Differential Mamba language models.")
+    .version(version)
+    .option("--debug", "show stack traces of errors (also: DIFFMAMBA_DEBUG=1)")
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined, ...(json && { writeOut: (text) => process.stderr.write(text) }) });
+  const registers = [
+    registerTrain,
+    registerEval,
+    registerGenerate,
+    registerConvert,
+    registerData,
+    registerReport,
+    registerDoctor,
+  ];
+  for (const register of registers) register(program, context);
+  return program;
+}
+
+/**
+ * Runs a command line.
+ * @returns the exit code: 0, 1 for a failure, 2 for wrong usage
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  const end = args.indexOf("--");
+  const flags = end < 0 ? args : args.slice(0, end);
+  const json = flags.includes("--json");
+  const debug = flags.includes("--debug") || !["", "0", undefined].includes(process.env.DIFFMAMBA_DEBUG);
+  // A reader that has gone away (`diffmamba … | head`) is no failure.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+  try {
+    await createProgram(json).parseAsync([...args], { from: "user" });
+    return exitCodes.ok;
+  } catch (error) {
+    const code = exitCodeOf(error);
+    if (code === exitCodes.ok) return code;
+    const isCommander = error instanceof Error && error.name === "CommanderError";
+    const message = isCommander ? tidy(error as CommanderError) : messageOf(error);
+    const shown = isCommander && !debug ? `error: ${message}\n` : formatError(error, debug);
+    const isHelp = isCommander && (error as CommanderError).code === "commander.help";
+    if (!isHelp) process.stderr.write(shown);
+    if (json) process.stdout.write(toJson({ error: { message, exitCode: code } }));
+    return code;
+  }
+}

@@ -1,0 +1,179 @@
+// Layer: apps/cli, settings. Presets: settings under a name, to begin from. The paper's are from arXiv 2507.06204, appendix A, and
+// from its released code where the two differ. Knows setting names. Knows no model and no file.
+import { UsageError } from "../errors.js";
+import { didYouMean } from "../suggest.js";
+import type { SettingsSource } from "./resolve.js";
+
+type Group = { readonly [setting: string]: unknown };
+
+export interface Preset {
+  /** What it is for, in a line. */
+  readonly about: string;
+  readonly model: Group;
+  readonly data: Group;
+  readonly train: Group;
+}
+
+/** What a reference backend trains in seconds or minutes. */
+const small = { dState: 16, headDim: 16, chunkSize: 16, lambda: "scalar" };
+
+const tiny: Preset = {
+  about: "a differential Mamba-2 of two layers: 200 steps in seconds on any backend",
+  model: { ...small, variant: "diffmamba2", dModel: 32, nLayers: 2 },
+  data: { tokenizer: "bytes", valid: 0.1 },
+  train: {
+    steps: 200,
+    batchSize: 4,
+    length: 32,
+    // No decay, so that a run may be made longer afterwards.
+    schedule: "constant",
+    lr: 5e-3,
+    warmup: 10,
+    evalEvery: 100,
+    evalTokens: 2048,
+    saveEvery: 50,
+    sampleTokens: 48,
+  },
+};
+
+/** Two of equal width and state, side by side; what the demo trains. */
+const demo = (variant: string): Preset => ({
+  about: `${variant} of the demo: two layers of width 48 on the characters of a text`,
+  model: { ...small, variant, dModel: 48, nLayers: 2 },
+  data: { tokenizer: "characters", valid: 0.1 },
+  train: {
+    steps: 600,
+    batchSize: 4,
+    length: 64,
+    lr: 2e-2,
+    warmup: 20,
+    lrFloor: 0.05,
+    evalEvery: 100,
+    evalTokens: 16_384,
+    saveEvery: 300,
+    sampleTokens: 300,
+    samplePrompt: "interface ",
+  },
+});
+
+interface PaperRun {
+  readonly blocks: number;
+  readonly dropout: number;
+  readonly batchSize: number;
+  readonly lr: number;
+  readonly steps: number;
+}
+
+/** The paper's language models of characters and bytes: post-norm, blocks of two mixers and a feed-forward. */
+const paperRuns: Readonly<Record<string, PaperRun>> = {
+  "text8-6": { blocks: 6, dropout: 0.4, batchSize: 170, lr: 5e-4, steps: 41_400 },
+  "text8-12": { blocks: 12, dropout: 0.5, batchSize: 50, lr: 5e-5, steps: 140_640 },
+  "enwik8-6": { blocks: 6, dropout: 0.4, batchSize: 170, lr: 5e-4, steps: 40_920 },
+  "enwik8-12": { blocks: 12, dropout: 0.5, batchSize: 80, lr: 1e-4, steps: 86_920 },
+};
+
+function paperPreset(name: string, variant: string): Preset {
+  const { blocks, dropout, ...run } = paperRuns[name];
+  return {
+    about: `the paper's ${variant === "mamba2" ? "Mamba-2" : "Diff-Mamba-2"} of ${blocks} blocks on ${name.split("-")[0]}`,
+    model: {
+      variant,
+      lambda: "vecsum",
+      dModel: 1024,
+      nLayers: blocks,
+      dState: 64,
+      expand: 2,
+      headDim: 128,
+      residual: "post",
+      norm: "layer",
+      lambdaIndex: "sublayer",
+      mixersPerBlock: 2,
+      feedForward: 4,
+      rescaleResidual: false,
+      dropout,
+      embeddingDropout: 0.25,
+      headDropout: 0.25,
+      // Three clusters that no character reaches stay in the softmax, as in the released models.
+      adaptive: { cutoffs: [19_997, 39_997, 199_997], divValue: 1 },
+      initializerRange: 0.5 / 32,
+      embeddingScale: 32,
+    },
+    data: { order: "rows", tokenizer: name.startsWith("text8") ? "text8" : "bytes" },
+    train: {
+      ...run,
+      length: 512,
+      warmup: 1000,
+      scheduleSteps: 800_000,
+      lrFloor: 0,
+      weightDecay: 0.1,
+      decayRule: "backbone",
+      beta2: 0.999,
+      clip: 0,
+      evalEvery: 1000,
+      saveEvery: 1000,
+    },
+  };
+}
+
+/** The 370M models of the Pile; what the paper leaves open (betas, clipping, the floor) is Mamba's own recipe. */
+const pile = (about: string, variant: string, pattern: string): Preset => ({
+  about,
+  model: {
+    variant,
+    pattern,
+    lambda: "vecsum",
+    vocabSize: 50_288,
+    dModel: 1024,
+    nLayers: 48,
+    dState: 128,
+    headDim: 64,
+    chunkSize: 256,
+  },
+  data: { valid: 0.001 },
+  train: {
+    steps: 47_684,
+    batchSize: 8,
+    accumulate: 64,
+    length: 2048,
+    lr: 1.5e-3,
+    warmup: 10_000,
+    lrFloor: 1e-5 / 1.5e-3,
+    weightDecay: 0.1,
+    beta2: 0.95,
+    clip: 1,
+    evalEvery: 1000,
+    evalTokens: 1_048_576,
+    saveEvery: 1000,
+  },
+});
+
+export const presets: Readonly<Record<string, Preset>> = {
+  tiny,
+  "demo-mamba2": demo("mamba2"),
+  "demo-diffmamba2": demo("diffmamba2"),
+  ...Object.fromEntries(
+    Object.keys(paperRuns).flatMap((name) => [
+      [name, paperPreset(name, "mamba2")],
+      [`${name}-diffmamba2`, paperPreset(name, "diffmamba2")],
+    ]),
+  ),
+  "mamba2-370m": pile("Mamba-2 of 370M parameters", "mamba2", "all"),
+  "diffmamba2-370m": pile(
+    "Diff-Mamba-2 of 370M, every other layer differential (the paper's)",
+    "diffmamba2",
+    "alternate",
+  ),
+  "diffmamba2-370m-full": pile("Diff-Mamba-2 of 370M, every layer differential", "diffmamba2", "all"),
+};
+
+export const presetNames: readonly string[] = Object.keys(presets);
+
+/** The settings of a preset. @throws UsageError naming the nearest one */
+export function presetSource(name: string): SettingsSource {
+  if (!presetNames.includes(name)) {
+    const hint = didYouMean(name, presetNames);
+    throw new UsageError(`--preset ${name}: no such preset.${hint || ` There are ${presetNames.join(", ")}.`}`);
+  }
+  const { about: _, ...groups } = presets[name];
+  return { label: (key) => `preset ${name}: ${key}`, values: groups };
+}
