@@ -1,0 +1,156 @@
+// One AdamW step and the global norm over lists of tensors, each list as if it were one long vector: one pass, cut by
+// size alone.
+// Knows contiguous floats. Knows no schedule and no parameter group.
+
+#include <cmath>
+
+#include "../kernels.h"
+#include "lanes.h"
+#include "strided.h"
+
+namespace diffmamba {
+namespace DIFFMAMBA_ISA {
+namespace {
+
+/// A stretch of a list: part `piece` of one of its tensors.
+struct Stretch {
+  int64_t tensor, begin, end;
+};
+
+/// Cuts tensors into stretches of at most kPieceElements. Null where there is no memory.
+template <typename Tensor>
+const Stretch* cut(const Tensor* tensors, int64_t count, int64_t& stretches) {
+  stretches = 0;
+  for (int64_t k = 0; k < count; k++) stretches += (tensors[k].size + kPieceElements - 1) / kPieceElements;
+  Stretch* const list = scratch<Stretch>(stretches + 1);
+  if (list == nullptr) return nullptr;
+  int64_t at = 0;
+  for (int64_t k = 0; k < count; k++) {
+    for (int64_t begin = 0; begin < tensors[k].size; begin += kPieceElements) {
+      const int64_t end = begin + kPieceElements < tensors[k].size ? begin + kPieceElements : tensors[k].size;
+      list[at++] = {k, begin, end};
+    }
+  }
+  return list;
+}
+
+struct Gradient {
+  const float* data;
+  int64_t size;
+};
+
+struct Parameter {
+  float* value;
+  const float* gradient;
+  float* m;
+  float* v;
+  int64_t size;
+  float weight_decay;
+};
+
+/// The numbers of one step that all parameters share; see the definition, packages/tensor/src/reference/adamw.ts.
+struct Step {
+  float beta1, other1, beta2, other2, scale, step_size, inverse_root, eps;
+  double lr;
+};
+
+void update(const Parameter& parameter, int64_t begin, int64_t end, const Step& step) {
+  float* const __restrict p = parameter.value;
+  const float* const __restrict gradient = parameter.gradient;
+  float* const __restrict m = parameter.m;
+  float* const __restrict v = parameter.v;
+  const float decay = static_cast<float>(step.lr * parameter.weight_decay);
+  const Step s = step;
+  for (int64_t i = begin; i < end; i++) {
+    const float g = s.scale * gradient[i];
+    m[i] = s.beta1 * m[i] + s.other1 * g;
+    v[i] = s.beta2 * v[i] + s.other2 * g * g;
+    p[i] -= decay * p[i] + s.step_size * m[i] / (std::sqrt(v[i]) * s.inverse_root + s.eps);
+  }
+}
+
+/// Squares are summed as doubles, which no f32 overflows.
+double sum_of_squares(const float* x, int64_t n) {
+  typename VectorOf<double, kWide>::Type sums[kChains] = {};
+  int64_t i = 0;
+  for (; i + kChains * kWide <= n; i += kChains * kWide) {
+    for (int chain = 0; chain < kChains; chain++) {
+      const auto v = load_wide<double>(x + i + chain * kWide);
+      sums[chain] += v * v;
+    }
+  }
+  double total = 0;
+  for (; i < n; i++) total += static_cast<double>(x[i]) * x[i];
+  const auto all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  for (int lane = 0; lane < kWide; lane++) total += all[lane];
+  return total;
+}
+
+Error no_memory() { return fail("out of memory for the list of tensors"); }
+
+}  // namespace
+
+Error globalNorm(Args args) {
+  const int64_t count = args.integer();
+  Gradient* const gradients = scratch<Gradient>(count + 1);
+  if (gradients == nullptr) return no_memory();
+  for (int64_t k = 0; k < count; k++) {
+    const View view = args.view();
+    if (view.dtype != DType::f32) return fail("an element type that this kernel does not take");
+    gradients[k] = {view.as<float>(), view.size()};
+  }
+  const View out = args.view();
+  int64_t stretches;
+  const Stretch* const list = cut(gradients, count, stretches);
+  double* const sums = scratch<double>(stretches + 1);
+  if (list == nullptr || sums == nullptr) return no_memory();
+  parallel_for(stretches, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      sums[i] = sum_of_squares(gradients[list[i].tensor].data + list[i].begin, list[i].end - list[i].begin);
+    }
+  });
+  double total = 0;
+  for (int64_t i = 0; i < stretches; i++) total += sums[i];
+  *out.as<float>() = static_cast<float>(std::sqrt(total));
+  return nullptr;
+}
+
+/// arXiv 1711.05101, algorithm 2.
+Error adamw(Args args) {
+  const View lr = args.view(), step = args.view(), scale = args.view(), norm = args.view();
+  const double beta1 = args.number(), beta2 = args.number(), eps = args.number();
+  const int64_t count = args.integer();
+  if (!std::isfinite(*norm.as<float>())) return nullptr;
+  Parameter* const parameters = scratch<Parameter>(count + 1);
+  if (parameters == nullptr) return no_memory();
+  for (int64_t k = 0; k < count; k++) {
+    const View value = args.view(), gradient = args.view(), m = args.view(), v = args.view();
+    const double weight_decay = args.number();
+    if (value.dtype != DType::f32 || gradient.dtype != DType::f32) {
+      return fail("an element type that this kernel does not take");
+    }
+    parameters[k] = {value.as<float>(), gradient.as<float>(), m.as<float>(), v.as<float>(), value.size(),
+                     static_cast<float>(weight_decay)};
+  }
+  int64_t stretches;
+  const Stretch* const list = cut(parameters, count, stretches);
+  if (list == nullptr) return no_memory();
+  const double t = ++*step.as<int32_t>();
+  const double rate = *lr.as<float>();
+  const Step numbers{static_cast<float>(beta1),
+                     static_cast<float>(1 - beta1),
+                     static_cast<float>(beta2),
+                     static_cast<float>(1 - beta2),
+                     *scale.as<float>(),
+                     static_cast<float>(rate / (1 - std::pow(beta1, t))),
+                     static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, t))),
+                     static_cast<float>(eps),
+                     rate};
+  parallel_for(stretches, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) update(parameters[list[i].tensor], list[i].begin, list[i].end, numbers);
+  });
+  return nullptr;
+}
+
+}  // namespace DIFFMAMBA_ISA
+}  // namespace diffmamba

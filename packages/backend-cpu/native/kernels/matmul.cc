@@ -1,0 +1,330 @@
+// The matrix product: out (+)= a b for a batch of matrices, every layout of the factors, f32 and halves, with f32 sums.
+// Chooses how by the sizes alone: dot products for a few rows, tiles in packed blocks for more; a batch of small ones is
+// shared out whole, a long depth with a small result is cut into partial sums. Every element's sum has one order.
+// Knows sizes and threads. Knows no element type.
+
+#include <atomic>
+#include <cstring>
+
+#include "../kernels.h"
+#include "../pool.h"
+#include "matmul_block.h"
+#include "matmul_dot.h"
+
+namespace diffmamba {
+namespace DIFFMAMBA_ISA {
+namespace {
+
+/// A loop is cut into so many pieces at most, each of so many multiplications at least: more time than waking a thread takes.
+constexpr int64_t kPieces = 16;
+constexpr int64_t kPieceProducts = 1 << 19;
+/// A result of up to so many rows is made of dot products where both factors have contiguous depth.
+constexpr int64_t kDotVectors = 16;
+constexpr int64_t kFewVectors = 4;
+/// Bytes of the large matrix that one piece of dot products reads.
+constexpr int64_t kDotPieceBytes = 1 << 17;
+/// Matrices of a batch with fewer multiplications are shared out whole.
+constexpr int64_t kBatchProducts = 1 << 22;
+/// Rows and columns that a piece of a result has at least, so that packing its factors stays cheap.
+constexpr int64_t kPieceRows = 24;
+constexpr int64_t kPieceColumns = 256;
+constexpr int64_t kMaxPieceColumns = 2048;
+/// Depth, and floats in all, of the right factor that are packed at a time.
+constexpr int64_t kPassDepth = 4096;
+constexpr int64_t kPassFloats = 1 << 21;
+/// Floats that one piece of packing packs.
+constexpr int64_t kPackPiece = 1 << 15;
+/// A result of so few pieces is cut by depth instead.
+constexpr int64_t kFewBlocks = 4;
+/// Depth that a partial sum has at least where the depth is what is shared out.
+constexpr int64_t kPartDepth = 512;
+
+/// Says whether all pieces had memory.
+class Memory {
+ public:
+  void note(bool found) {
+    if (!found) missing_.store(true, std::memory_order_relaxed);
+  }
+
+  Error error(const Product& p) const {
+    if (!missing_.load(std::memory_order_relaxed)) return nullptr;
+    return fail("out of memory while packing the factors of (%lld, %lld) x (%lld, %lld)",
+                static_cast<long long>(p.rows), static_cast<long long>(p.depth), static_cast<long long>(p.depth),
+                static_cast<long long>(p.columns));
+  }
+
+ private:
+  std::atomic<bool> missing_{false};
+};
+
+/// The product of each of `count` batches, `steps` bytes apart in left, right and out.
+struct Batch {
+  Product first;
+  int64_t count;
+  int64_t steps[3];
+
+  Product at(int64_t n) const {
+    Product p = first;
+    p.left.data += n * steps[0];
+    p.right.data += n * steps[1];
+    p.out.data += n * steps[2];
+    return p;
+  }
+
+  Batch transposed() const { return {first.transposed(), count, {steps[1], steps[0], steps[2]}}; }
+};
+
+/// The rows of the left factor times columns j0 .. j1 of the right one, where depth is contiguous in both.
+bool dot_block(const Product& p, int64_t j0, int64_t j1) {
+  bool found = true;
+  with_type(p.right, 0, j0, [&](const auto* from) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
+    const int64_t length = kept_length<T>(p.depth);
+    const int64_t most = std::min<int64_t>(p.rows, 4);
+    float* const kept = scratch(Use::piece).floats(p.rows * length + p.depth);
+    found = kept != nullptr;
+    if (!found) return;
+    for (int64_t r = 0; r < p.rows; r++) {
+      float* const row = kept + p.rows * length;
+      with_type(p.left, r, 0, [&](const auto* x) {
+        if (p.left.by_rows()) return widen(x, row, p.depth);
+        for (int64_t k = 0; k < p.depth; k++) row[k] = x[k * p.left.column];
+      });
+      keep_vector<T>(row, p.depth, kept + r * length);
+    }
+    float totals[4 * kDotRun];
+    for (int64_t j = j0; j < j1; j += kDotRun, from += kDotRun * p.right.column) {
+      const int64_t count = std::min(kDotRun, j1 - j);
+      for (int64_t r0 = 0; r0 < p.rows; r0 += most) {
+        const int64_t vectors = std::min(most, p.rows - r0);
+        dot_run(vectors, kept + r0 * length, length, from, p.right.column, count, p.depth, totals);
+        for (int64_t r = 0; r < vectors; r++) {
+          with_type(p.out, r0 + r, j, [&](auto* to) {
+            const float* const sums = totals + r * kDotRun;
+            if (p.out.by_rows()) return narrow(sums, to, count, p.add);
+            for (int64_t i = 0; i < count; i++) narrow(sums + i, to + i * p.out.column, 1, p.add);
+          });
+        }
+      }
+    }
+  });
+  return found;
+}
+
+Error dot_products(const Batch& batch) {
+  const Product& p = batch.first;
+  const int64_t row_bytes = p.depth * static_cast<int64_t>(bytes_of(p.right.dtype));
+  const int64_t run = std::max<int64_t>(16, round_up(kDotPieceBytes / row_bytes, 4));
+  const int64_t runs = pieces_of(p.columns, run);
+  const int64_t grain = std::max<int64_t>(1, kDotPieceBytes / (std::min(run, p.columns) * row_bytes));
+  Memory memory;
+  parallel_for(batch.count * runs, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      const int64_t j = n % runs * run;
+      memory.note(dot_block(batch.at(n / runs), j, std::min(p.columns, j + run)));
+    }
+  });
+  return memory.error(p);
+}
+
+Error whole_matrices(const Batch& batch) {
+  const Product& p = batch.first;
+  const int64_t grain = 1 + kPieceProducts / (p.rows * p.depth * p.columns);
+  Memory memory;
+  parallel_for(batch.count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) memory.note(multiply_block(batch.at(n), 0, p.rows, 0, p.columns, {}));
+  });
+  return memory.error(p);
+}
+
+/// How a result is cut: blocks of rows and of columns, by size alone.
+struct Cut {
+  int64_t rows;
+  int64_t columns;
+
+  Cut(const Product& p, int64_t n) {
+    const int64_t wanted = std::min(kPieces, p.rows * p.depth * n / kPieceProducts + 1);
+    int64_t row_blocks = pieces_of(p.rows, kBlockRows);
+    int64_t column_blocks = pieces_of(n, kMaxPieceColumns);
+    if (row_blocks * column_blocks < wanted) {
+      column_blocks = std::max(column_blocks, std::min(pieces_of(n, kPieceColumns), pieces_of(wanted, row_blocks)));
+    }
+    if (row_blocks * column_blocks < wanted) {
+      row_blocks = std::max(row_blocks, std::min(pieces_of(p.rows, kPieceRows), pieces_of(wanted, column_blocks)));
+    }
+    rows = round_up(pieces_of(p.rows, row_blocks), kTileRows);
+    columns = round_up(pieces_of(n, column_blocks), kTileColumns);
+  }
+};
+
+/// Columns j0 .. j1 of a product: the right factor packed by all threads, then the result's blocks shared out.
+Error multiply_columns(const Product& p, int64_t j0, int64_t j1, Memory& memory) {
+  RightPanels panels{nullptr, j0, j1};
+  if (!p.reads_right()) {
+    const int64_t wide = round_up(j1 - j0, kTileColumns);
+    float* const to = scratch(Use::panels).floats(wide * p.depth);
+    if (to == nullptr) {
+      memory.note(false);
+      return memory.error(p);
+    }
+    panels.at = to;
+    const int64_t block = p.depth_block();
+    const int64_t blocks = pieces_of(p.depth, block);
+    const int64_t run = round_up(std::max<int64_t>(1, kPackPiece / block), kTileColumns);
+    parallel_for(pieces_of(wide, run) * blocks, 1, [&](int64_t begin, int64_t) {
+      const int64_t k0 = begin % blocks * block;
+      const int64_t k1 = std::min(p.depth, k0 + block);
+      const int64_t j = j0 + begin / blocks * run;
+      float* const rows = scratch(Use::piece).floats(kTileColumns * block);
+      memory.note(rows != nullptr);
+      if (rows == nullptr) return;
+      pack_right(p.right, k0, k1, j, std::min(j1, j + run), rows, const_cast<float*>(panels.find(k0, k1 - k0, j)));
+    });
+  }
+  const Cut cut(p, j1 - j0);
+  const int64_t row_blocks = pieces_of(p.rows, cut.rows);
+  parallel_for(row_blocks * pieces_of(j1 - j0, cut.columns), 1, [&](int64_t begin, int64_t) {
+    const int64_t i = begin % row_blocks * cut.rows;
+    const int64_t j = j0 + begin / row_blocks * cut.columns;
+    memory.note(multiply_block(p, i, std::min(p.rows, i + cut.rows), j, std::min(j1, j + cut.columns), panels));
+  });
+  return memory.error(p);
+}
+
+/// All columns, as many at a time as packed panels may take; a long depth in passes, each added to the ones before.
+Error multiply_passes(const Product& p) {
+  const int64_t depth = pieces_of(p.depth, pieces_of(p.depth, kPassDepth));
+  const int64_t columns = std::max(kPieceColumns, kPassFloats / depth / kTileColumns * kTileColumns);
+  Memory memory;
+  for (int64_t j = 0; j < p.columns; j += columns) {
+    for (int64_t k = 0; k < p.depth; k += depth) {
+      Product pass = p.part(k, std::min(p.depth, k + depth));
+      pass.add = p.add || k > 0;
+      if (const Error error = multiply_columns(pass, j, std::min(p.columns, j + columns), memory)) return error;
+    }
+  }
+  return nullptr;
+}
+
+/// out (+)= the sum of `parts` results that lie one after another, in order.
+void combine(const Product& p, float* sums, int64_t parts) {
+  const int64_t size = p.rows * p.columns;
+  parallel_for(p.rows, 1 + kPackPiece / (parts * p.columns), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      float* const row = sums + i * p.columns;
+      for (int64_t part = 1; part < parts; part++) {
+        const float* const other = row + part * size;
+        for (int64_t j = 0; j < p.columns; j++) row[j] += other[j];
+      }
+      with_type(p.out, i, 0, [&](auto* to) { narrow(row, to, p.columns, p.add); });
+    }
+  });
+}
+
+/// Results of `parts` parts of the depth side by side, then their sum; with one part, f32 sums for a result of halves.
+Error partial_sums(const Product& p, int64_t parts) {
+  Memory memory;
+  const int64_t size = p.rows * p.columns;
+  float* const sums = scratch(Use::sums).floats(parts * size);
+  memory.note(sums != nullptr);
+  if (sums == nullptr) return memory.error(p);
+  const auto part = [&](int64_t n, int64_t k0, int64_t k1) {
+    Product q = p.part(k0, k1);
+    q.out = {reinterpret_cast<char*>(sums + n * size), DType::f32, p.columns, 1};
+    q.add = false;
+    return q;
+  };
+  if (parts == 1) {
+    if (const Error error = multiply_passes(part(0, 0, p.depth))) return error;
+  } else {
+    parallel_for(parts, 1, [&](int64_t n, int64_t) {
+      const Product q = part(n, n * p.depth / parts, (n + 1) * p.depth / parts);
+      memory.note(multiply_block(q, 0, p.rows, 0, p.columns, {}));
+    });
+    if (const Error error = memory.error(p)) return error;
+  }
+  combine(p, sums, parts);
+  return nullptr;
+}
+
+Error one_matrix(const Product& p) {
+  const int64_t parts = std::min(kPieces, p.depth / kPartDepth);
+  const int64_t blocks = pieces_of(p.rows, kPieceRows) * pieces_of(p.columns, kPieceColumns);
+  if (parts > 1 && blocks <= kFewBlocks && p.rows * p.columns * p.depth >= 2 * kPieceProducts) return partial_sums(p, parts);
+  if (p.out.dtype != DType::f32 && p.depth > kPassDepth) return partial_sums(p, 1);
+  return multiply_passes(p);
+}
+
+/// One matrix of a view of (batch, rows, columns): by rows or by columns, as asked for where it could be seen as either.
+bool read_matrix(const View& v, bool rows_first, Matrix& m) {
+  const bool rows = v.strides[2] == 1 || v.shape[2] == 1;
+  const bool columns = v.strides[1] == 1 || v.shape[1] == 1;
+  if (!rows && !columns) return false;
+  const bool by_rows = rows && (rows_first || !columns);
+  m = {v.data, v.dtype, by_rows ? v.strides[1] : 1, by_rows ? 1 : v.strides[2]};
+  return true;
+}
+
+/// A batch that shares its right factor, and whose rows follow on one another, is one matrix.
+void join_rows(Batch& batch) {
+  Product& p = batch.first;
+  const int64_t left_step = batch.steps[0] / static_cast<int64_t>(bytes_of(p.left.dtype));
+  const int64_t out_step = batch.steps[2] / static_cast<int64_t>(bytes_of(p.out.dtype));
+  if (batch.count == 1 || batch.steps[1] != 0 || !p.left.by_rows()) return;
+  if (p.rows == 1) {
+    p.left.row = left_step;
+    p.out.row = out_step;
+  }
+  if (left_step != p.rows * p.left.row || out_step != p.rows * p.out.row) return;
+  p.rows *= batch.count;
+  batch.count = 1;
+}
+
+/// An empty sum is 0.
+void clear(const Batch& batch) {
+  const Product& p = batch.first;
+  for (int64_t n = 0; n < batch.count * p.rows; n++) {
+    const Product one = batch.at(n / p.rows);
+    memset(one.out.at(n % p.rows, 0), 0, static_cast<size_t>(p.columns) * bytes_of(p.out.dtype));
+  }
+}
+
+bool is_float(const View& v) { return v.dtype == DType::f32 || v.dtype == DType::bf16 || v.dtype == DType::f16; }
+
+bool suits_dots(const Product& p) { return p.right.row == 1 && p.rows <= (p.left.by_rows() ? kDotVectors : kFewVectors); }
+
+}  // namespace
+
+Error matmul(Args args) {
+  const View a = args.view();
+  const View b = args.view();
+  const View out = args.view();
+  const bool add = args.flag();
+  Batch batch{{{}, {}, {}, a.shape[1], a.shape[2], b.shape[2], add}, a.shape[0], {}};
+  Product& p = batch.first;
+  if (!is_float(a) || !is_float(b) || !is_float(out)) return fail("the matrices must be f32, bf16 or f16");
+  if (batch.count * p.rows * p.columns == 0) return nullptr;
+  if (!read_matrix(a, true, p.left) || !read_matrix(b, p.depth == 1, p.right) || !read_matrix(out, true, p.out) ||
+      !p.out.by_rows()) {
+    return fail("each factor needs one contiguous axis, and the result a contiguous last one");
+  }
+  batch.steps[0] = a.strides[0] * static_cast<int64_t>(bytes_of(a.dtype));
+  batch.steps[1] = b.strides[0] * static_cast<int64_t>(bytes_of(b.dtype));
+  batch.steps[2] = out.strides[0] * static_cast<int64_t>(bytes_of(out.dtype));
+  join_rows(batch);
+
+  if (p.depth == 0) {
+    if (!add) clear(batch);
+    return nullptr;
+  }
+  if (suits_dots(p)) return dot_products(batch);
+  if (p.columns <= kFewVectors && suits_dots(p.transposed())) return dot_products(batch.transposed());
+  if (batch.count > 1 && p.rows * p.depth * p.columns < kBatchProducts) return whole_matrices(batch);
+  for (int64_t n = 0; n < batch.count; n++) {
+    if (const Error error = one_matrix(batch.at(n))) return error;
+  }
+  return nullptr;
+}
+
+}  // namespace DIFFMAMBA_ISA
+}  // namespace diffmamba

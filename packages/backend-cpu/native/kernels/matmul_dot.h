@@ -1,0 +1,115 @@
+// Few vectors times many: every row of a large matrix is read once and multiplied with each of a few vectors, which stay
+// in the first-level cache. One-token decoding is this; it runs at the speed of memory.
+// Knows dot products. Knows no blocking and no threads.
+#pragma once
+
+#include "matmul_element.h"
+
+namespace diffmamba {
+namespace DIFFMAMBA_ISA {
+namespace {
+
+/// Elements of the large matrix that one step reads: a vector of f32, or a vector of pairs of halves, whose even and odd
+/// elements become a vector each.
+template <typename T>
+constexpr int kStep = sizeof(T) == 4 ? kLanes : 2 * kLanes;
+
+/// Floats of a vector of `depth` elements as it is kept for a matrix of T.
+template <typename T>
+int64_t kept_length(int64_t depth) {
+  return (depth + kStep<T> - 1) / kStep<T> * kStep<T>;
+}
+
+/// Puts a vector into the order in which steps read it, with zeros at its end.
+template <typename T>
+void keep_vector(const float* from, int64_t depth, float* to) {
+  constexpr int step = kStep<T>;
+  for (int64_t k = 0; k < kept_length<T>(depth); k++) {
+    const int64_t i = k % step;
+    const int64_t at = step == kLanes ? i : i % 2 * kLanes + i / 2;
+    to[k - i + at] = k < depth ? from[k] : 0;
+  }
+}
+
+inline void load_step(const float* from, Vec (&v)[1]) { v[0] = load(from); }
+
+template <typename Half>
+void load_step(const Half* from, Vec (&v)[2]) {
+  VecWord pairs;
+  memcpy(&pairs, from, sizeof pairs);
+  v[0] = widen_words(pairs & 0xffff, from);
+  v[1] = widen_words(pairs >> 16, from);
+}
+
+/// sums[r][w] += one step of vector r times one step of row w.
+template <int Vectors, int Rows, typename T>
+[[gnu::always_inline]] inline void dot_step(Vec (&sums)[Vectors][Rows], const float* kept, int64_t kept_pitch,
+                                            const T* const (&rows)[Rows], int64_t k) {
+  constexpr int parts = kStep<T> / kLanes;
+#pragma GCC unroll 4
+  for (int w = 0; w < Rows; w++) {
+    Vec row[parts];
+    load_step(rows[w] + k, row);
+#pragma GCC unroll 4
+    for (int r = 0; r < Vectors; r++) {
+      for (int part = 0; part < parts; part++) sums[r][w] += row[part] * load(kept + r * kept_pitch + part * kLanes);
+    }
+  }
+}
+
+/// Rows of the large matrix whose products are written together.
+constexpr int64_t kDotRun = 64;
+
+/// totals[r * kDotRun + w] = the dot product of vector r and row w.
+template <int Vectors, int Rows, typename T>
+void dot_tile(const float* kept, int64_t kept_pitch, const T* from, int64_t pitch, int64_t depth, float* totals) {
+  constexpr int step = kStep<T>;
+  Vec sums[Vectors][Rows] = {};
+  const T* rows[Rows];
+  for (int w = 0; w < Rows; w++) rows[w] = from + w * pitch;
+  int64_t k = 0;
+  for (; k + step <= depth; k += step) dot_step<Vectors, Rows, T>(sums, kept + k, kept_pitch, rows, k);
+  if (k < depth) {
+    T ends[Rows][step] = {};
+    const T* last[Rows];
+    for (int w = 0; w < Rows; w++) {
+      memcpy(ends[w], rows[w] + k, static_cast<size_t>(depth - k) * sizeof(T));
+      last[w] = ends[w];
+    }
+    dot_step<Vectors, Rows, T>(sums, kept + k, kept_pitch, last, 0);
+  }
+  for (int r = 0; r < Vectors; r++) {
+    for (int w = 0; w < Rows; w++) totals[r * kDotRun + w] = sum(sums[r][w]);
+  }
+}
+
+/// `Vectors` kept vectors times rows 0 .. count of a matrix, count <= kDotRun.
+template <int Vectors, typename T>
+void dot_run(const float* kept, int64_t kept_pitch, const T* from, int64_t pitch, int64_t count, int64_t depth,
+             float* totals) {
+  constexpr int rows = Vectors <= 2 ? 4 : 2;
+  int64_t n = 0;
+  for (; n + rows <= count; n += rows) {
+    dot_tile<Vectors, rows>(kept, kept_pitch, from + n * pitch, pitch, depth, totals + n);
+  }
+  for (; n < count; n++) dot_tile<Vectors, 1>(kept, kept_pitch, from + n * pitch, pitch, depth, totals + n);
+}
+
+/// The same for a number of vectors up to four.
+template <typename T>
+void dot_run(int64_t vectors, const float* kept, int64_t kept_pitch, const T* from, int64_t pitch, int64_t count,
+             int64_t depth, float* totals) {
+  if (vectors == 1) {
+    dot_run<1>(kept, kept_pitch, from, pitch, count, depth, totals);
+  } else if (vectors == 2) {
+    dot_run<2>(kept, kept_pitch, from, pitch, count, depth, totals);
+  } else if (vectors == 3) {
+    dot_run<3>(kept, kept_pitch, from, pitch, count, depth, totals);
+  } else {
+    dot_run<4>(kept, kept_pitch, from, pitch, count, depth, totals);
+  }
+}
+
+}  // namespace
+}  // namespace DIFFMAMBA_ISA
+}  // namespace diffmamba

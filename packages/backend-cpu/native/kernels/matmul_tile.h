@@ -1,0 +1,98 @@
+// The innermost part of a matrix product: one tile of the result, held in registers while the depth goes by
+// (Goto and van de Geijn 2008; Van Zee and van de Geijn 2015, the "micro-kernel").
+// Knows registers. Knows no blocking and no threads.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "../simd.h"
+
+namespace diffmamba {
+namespace DIFFMAMBA_ISA {
+namespace {
+
+/// Rows of a tile: with two vectors a row, as many sums as leave registers for the factors.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 12;
+#else
+constexpr int kTileRows = 6;
+#endif
+constexpr int kTileColumns = 2 * kLanes;
+
+/// Where the rows of the left factor are: element (i, k) of a tile at i * row + k * column.
+struct PackedRows {
+  static constexpr int64_t row = 1;
+  static constexpr int64_t column = kTileRows;
+};
+struct DirectRows {
+  int64_t row;
+  static constexpr int64_t column = 1;
+};
+
+/// Where a tile of the result goes, and how much of it is there.
+struct TileOut {
+  float* at;
+  int64_t pitch;
+  int64_t rows;
+  int64_t columns;
+  /// Add to what is there.
+  bool add;
+};
+
+template <int Vectors>
+using TileSums = Vec[kTileRows][Vectors];
+
+/// One step of the depth: a column of the left factor times a row of the right one.
+template <int Vectors, typename Rows, int... I>
+[[gnu::always_inline]] inline void step(TileSums<Vectors>& sums, const Rows& rows, const float* a, const float* a_low,
+                                        const float* b, std::integer_sequence<int, I...>) {
+  Vec right[Vectors];
+  for (int v = 0; v < Vectors; v++) right[v] = load(b + v * kLanes);
+  const auto row = [&](int i, Vec (&sum)[Vectors]) __attribute__((always_inline)) {
+    const Vec left = splat(i < kTileRows / 2 ? a[i * rows.row] : a_low[(i - kTileRows / 2) * rows.row]);
+    for (int v = 0; v < Vectors; v++) sum[v] += left * right[v];
+  };
+  (row(I, sums[I]), ...);
+}
+
+/// The tile's sums over `depth`, added to `out` or stored there. The rows of b are `pitch` apart; it is read in whole
+/// vectors. The left factor has all of the tile's rows, also where `out` has less.
+template <int Vectors, typename Rows>
+[[gnu::noinline]] void tile(int64_t depth, Rows rows, const float* a, const float* b, int64_t pitch,
+                            const TileOut& out) {
+  TileSums<Vectors> sums = {};
+  constexpr auto all = std::make_integer_sequence<int, kTileRows>();
+  for (int64_t i = 0; i < out.rows; i++) {
+    __builtin_prefetch(out.at + i * out.pitch, 1);
+    __builtin_prefetch(out.at + i * out.pitch + out.columns - 1, 1);
+  }
+  const float* a_low = a + kTileRows / 2 * rows.row;
+  // One step a turn: unrolled further, gcc keeps sums in memory.
+#pragma GCC unroll 1
+  for (int64_t k = 0; k < depth; k++) {
+    step<Vectors>(sums, rows, a, a_low, b, all);
+    a += rows.column;
+    a_low += rows.column;
+    b += pitch;
+  }
+  if (out.rows == kTileRows && out.columns == Vectors * kLanes) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kTileRows; i++) {
+      float* const to = out.at + i * out.pitch;
+      for (int v = 0; v < Vectors; v++) store(to + v * kLanes, out.add ? sums[i][v] + load(to + v * kLanes) : sums[i][v]);
+    }
+    return;
+  }
+  float kept[kTileRows][Vectors * kLanes];
+  memcpy(kept, sums, sizeof kept);
+  for (int64_t i = 0; i < out.rows; i++) {
+    float* const to = out.at + i * out.pitch;
+    for (int64_t j = 0; j < out.columns; j++) to[j] = out.add ? to[j] + kept[i][j] : kept[i][j];
+  }
+}
+
+}  // namespace
+}  // namespace DIFFMAMBA_ISA
+}  // namespace diffmamba

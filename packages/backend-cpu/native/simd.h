@@ -1,0 +1,91 @@
+// Vectors of floats by compiler extensions: one source for every instruction set. The width follows the set that the file
+// is compiled for; every operation is elementwise and in a fixed order.
+// Knows floats. Knows no kernel.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifndef DIFFMAMBA_ISA
+#error "kernel sources are compiled with -DDIFFMAMBA_ISA=<namespace>"
+#endif
+
+namespace diffmamba {
+namespace DIFFMAMBA_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int32_t VecInt __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+inline Vec load(const float* from) {
+  Vec v;
+  memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline void store(float* to, Vec v) { memcpy(to, &v, sizeof v); }
+
+inline Vec splat(float x) { return x - Vec{}; }
+
+/// The first n lanes; the others are 0. Reads no memory past them.
+inline Vec load_part(const float* from, int64_t n) {
+  Vec v{};
+  memcpy(&v, from, static_cast<size_t>(n) * sizeof(float));
+  return v;
+}
+
+inline void store_part(float* to, Vec v, int64_t n) { memcpy(to, &v, static_cast<size_t>(n) * sizeof(float)); }
+
+/// Lanes added pairwise, as a tree.
+inline float sum(Vec v) {
+  float lanes[kLanes];
+  memcpy(lanes, &v, sizeof lanes);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+inline Vec select(VecInt mask, Vec yes, Vec no) { return mask ? yes : no; }
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+
+/// e^x to about one unit in the last place: x = n ln 2 + r, a polynomial on r, and n added to the exponent.
+/// Below -104 it is 0, above 88.73 infinity; NaN stays NaN.
+inline Vec exp(Vec x) {
+  // In this order of operands NaN stays NaN, and reaches the result by itself.
+  const Vec clamped = min(splat(89.0f), max(splat(-104.0f), x));
+  const Vec shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+  const Vec n = (clamped * splat(1.44269504f) + shifter) - shifter;
+  const Vec r = (clamped - n * splat(0.693145752f)) - n * splat(1.42860677e-6f);
+  // In pairs, because what limits it is how long each waits for the last. e^r - 1 = r + r^2 p.
+  const Vec r2 = r * r;
+  const Vec low = r * splat(1.66666657e-1f) + splat(5.00000001e-1f);
+  const Vec middle = r * splat(8.33345190e-3f) + splat(4.16657962e-2f);
+  const Vec high = r * splat(1.98756915e-4f) + splat(1.39819995e-3f);
+  const Vec p = (high * r2 + middle) * r2 + low;
+  const Vec q = p * r2 + r;
+  // 2^n in two factors, so that results below the normal range and just above the largest power come out right.
+  const VecInt whole = __builtin_convertvector(n, VecInt);
+  const VecInt half = whole >> 1;
+  const VecInt first = (half + 127) << 23;
+  const VecInt second = (whole - half + 127) << 23;
+  Vec a, b;
+  memcpy(&a, &first, sizeof a);
+  memcpy(&b, &second, sizeof b);
+  return (q * a + a) * b;
+}
+
+inline Vec reciprocal(Vec x) { return splat(1.0f) / x; }
+inline Vec sigmoid(Vec x) { return reciprocal(splat(1.0f) + exp(-x)); }
+inline Vec silu(Vec x) { return x * sigmoid(x); }
+
+}  // namespace DIFFMAMBA_ISA
+}  // namespace diffmamba

@@ -1,0 +1,116 @@
+// The CPU backend: native kernels behind the Backend interface.
+// Knows packing and memory. Knows no Tensor and no arithmetic.
+
+import {
+  type Backend,
+  type BackendBuffer,
+  BackendError,
+  type DType,
+  type Kernels,
+  LifetimeError,
+  ValueError,
+} from "@diffmamba/tensor";
+import type { Addon } from "./addon.js";
+import { withHalves } from "./half.js";
+import { createKernels } from "./kernels.js";
+import { type CpuBuffer, Memory } from "./memory.js";
+import { type KernelName, kernelNames, Packer } from "./pack.js";
+
+export interface CpuBackendOptions {
+  readonly threads: number;
+  /** Bytes that may be held at once. */
+  readonly memoryLimit: number;
+}
+
+export class CpuBackend implements Backend {
+  readonly name = "cpu";
+  readonly device: string;
+  readonly dtypes: ReadonlySet<DType> = new Set(["f32", "bf16", "f16", "i32", "u8"]);
+  readonly holdsData = true;
+  readonly kernels: Kernels;
+  readonly #memory: Memory;
+  readonly #packer: Packer;
+  #disposed = false;
+
+  constructor(
+    private readonly addon: Addon,
+    private readonly options: CpuBackendOptions,
+  ) {
+    const { threads } = options;
+    if (!addon.start(threads)) throw new BackendError(`cpu: ${threads} threads could not be started; ask for fewer.`);
+    const { isa } = addon.describe();
+    this.device = `${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+    this.#memory = new Memory(addon, options.memoryLimit);
+    this.#packer = new Packer(() => undefined);
+    const kernels = createKernels({
+      begin: () => {
+        this.#check();
+        return this.#packer.begin();
+      },
+      run: (name) => this.#run(name),
+    });
+    this.kernels = withHalves(kernels, {
+      allocate: (bytes) => this.#memory.allocate(bytes),
+      free: (buffer) => this.#memory.free(buffer as CpuBuffer),
+      copy: kernels.copy,
+    });
+  }
+
+  allocate(bytes: number): BackendBuffer {
+    this.#check();
+    return this.#memory.allocate(bytes);
+  }
+
+  free(buffer: BackendBuffer): void {
+    this.#memory.free(buffer as CpuBuffer);
+    if (this.#disposed) this.#memory.trim();
+  }
+
+  write(buffer: BackendBuffer, byteOffset: number, bytes: Uint8Array): void {
+    this.#check();
+    this.addon.write(this.#range(buffer, byteOffset, bytes.byteLength), bytes);
+  }
+
+  async read(buffer: BackendBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    this.#check();
+    const bytes = new Uint8Array(byteLength);
+    this.addon.read(this.#range(buffer, byteOffset, byteLength), bytes);
+    return bytes;
+  }
+
+  async synchronize(): Promise<void> {
+    this.#check();
+  }
+
+  heldBytes(): number {
+    return this.#memory.heldBytes;
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    this.#memory.trim();
+  }
+
+  /** The address of a part of a buffer. */
+  #range(buffer: BackendBuffer, byteOffset: number, byteLength: number): number {
+    if (byteOffset < 0 || byteOffset + byteLength > buffer.bytes) {
+      throw new BackendError(
+        `cpu: bytes ${byteOffset} to ${byteOffset + byteLength} are outside a buffer of ${buffer.bytes}.`,
+      );
+    }
+    return (buffer as CpuBuffer).address + byteOffset;
+  }
+
+  #run(name: KernelName): void {
+    // The array may have grown since the last call, and other devices of this thread share theirs.
+    this.addon.share(this.#packer.array);
+    const error = this.addon.run(kernelNumbers[name], this.options.threads);
+    if (error !== undefined) throw new ValueError(`${name}: ${error}`);
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new LifetimeError("cpu: the backend was disposed.");
+  }
+}
+
+const kernelNumbers = Object.fromEntries(kernelNames.map((name, i) => [name, i])) as Record<KernelName, number>;
