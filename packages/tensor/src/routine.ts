@@ -114,7 +114,8 @@ export function runRoutine<Options>(
   );
   const see = (tensors: Readonly<Record<string, Tensor>>, seen: Readonly<Record<string, InputRule>>) =>
     Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, kernelView(x, seen[name])]));
-  if (Object.values(outputs).some((output) => output.size > 0)) kernelOf(main, op)(see(inputs, spec.inputs), see(outputs, spec.rows), options);
+  if (Object.values(outputs).some((output) => output.size > 0))
+    kernelOf(main, op)(see(inputs, spec.inputs), see(outputs, spec.rows), options);
 
   const differentiable = spec.gradients.filter((name) => name in inputs);
   const savedNames = [...names, ...spec.saves];
