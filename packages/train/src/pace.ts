@@ -9,9 +9,9 @@ export class Pace {
   readonly #before: number;
   readonly #started: number;
   #mark: number;
-  #stepSeconds = 0;
-  #tokens = 0;
+  /** Running means over steps: of their seconds and of their tokens. */
   #mean: number | undefined;
+  #tokens = 0;
 
   /**
    * @param now milliseconds, from any origin
@@ -39,20 +39,15 @@ export class Pace {
     const now = this.#now();
     const seconds = (now - this.#mark) / 1000;
     this.#mark = now;
-    this.#stepSeconds += seconds;
-    this.#tokens += tokens;
-    this.#mean = this.#mean === undefined ? seconds : this.#mean + NEWEST * (seconds - this.#mean);
+    // A loss is read when the next step is under way, so single steps look long or instant by turns: only means tell.
+    const first = this.#mean === undefined;
+    this.#mean = first ? seconds : (this.#mean ?? 0) + NEWEST * (seconds - (this.#mean ?? 0));
+    this.#tokens = first ? tokens : this.#tokens + NEWEST * (tokens - this.#tokens);
   }
 
-  /** Tokens a second since the last call of {@link lap}; 0 before any time has passed. */
+  /** Tokens a second at the recent pace; 0 before any time has passed. */
   get tokensPerSecond(): number {
-    return this.#stepSeconds > 0 ? this.#tokens / this.#stepSeconds : 0;
-  }
-
-  /** Begins a new stretch for {@link tokensPerSecond}. */
-  lap(): void {
-    this.#stepSeconds = 0;
-    this.#tokens = 0;
+    return this.#mean ? this.#tokens / this.#mean : 0;
   }
 
   /** Seconds that so many steps will take at the recent pace. */

@@ -106,7 +106,6 @@ export class Recorder {
       ...(lambda && { lambda }),
       ...(evaluation && { eval: toJson(evaluation) as unknown as Evaluation }),
     };
-    this.#pace.lap();
     this.#metrics.add(line);
   }
 
