@@ -30,9 +30,11 @@ Error fail(const char* format, ...) {
 }
 
 #define DIFFMAMBA_KERNEL(name) Error name(Args args);
+#ifdef DIFFMAMBA_WITH_BASE
 namespace base {
 DIFFMAMBA_KERNELS
 }
+#endif
 #ifdef DIFFMAMBA_WITH_AVX2
 namespace avx2 {
 DIFFMAMBA_KERNELS
@@ -47,25 +49,31 @@ DIFFMAMBA_KERNELS
 
 namespace {
 
-#define DIFFMAMBA_KERNEL(name) {#name, base::name},
-const KernelEntry base_table[] = {DIFFMAMBA_KERNELS};
+#define DIFFMAMBA_KERNEL(name) #name,
+const char* const names[] = {DIFFMAMBA_KERNELS};
 #undef DIFFMAMBA_KERNEL
+#ifdef DIFFMAMBA_WITH_BASE
+#define DIFFMAMBA_KERNEL(name) base::name,
+const Kernel base_table[] = {DIFFMAMBA_KERNELS};
+#undef DIFFMAMBA_KERNEL
+#endif
 #ifdef DIFFMAMBA_WITH_AVX2
-#define DIFFMAMBA_KERNEL(name) {#name, avx2::name},
-const KernelEntry avx2_table[] = {DIFFMAMBA_KERNELS};
+#define DIFFMAMBA_KERNEL(name) avx2::name,
+const Kernel avx2_table[] = {DIFFMAMBA_KERNELS};
 #undef DIFFMAMBA_KERNEL
 #endif
 #ifdef DIFFMAMBA_WITH_AVX512
-#define DIFFMAMBA_KERNEL(name) {#name, avx512::name},
-const KernelEntry avx512_table[] = {DIFFMAMBA_KERNELS};
+#define DIFFMAMBA_KERNEL(name) avx512::name,
+const Kernel avx512_table[] = {DIFFMAMBA_KERNELS};
 #undef DIFFMAMBA_KERNEL
 #endif
 
-constexpr int kKernelCount = sizeof base_table / sizeof base_table[0];
+constexpr int kKernelCount = sizeof names / sizeof names[0];
 
 struct Isa {
   const char* name;
-  const KernelEntry* table;
+  /// Null where this machine has none of the sets that were built.
+  const Kernel* table;
 };
 
 /// The best instruction set that was built and that this machine has; DIFFMAMBA_CPU_ISA chooses a lesser one.
@@ -83,7 +91,11 @@ Isa choose_isa() {
     return {"avx2", avx2_table};
   }
 #endif
+#ifdef DIFFMAMBA_WITH_BASE
   return {"base", base_table};
+#else
+  return {"none", nullptr};
+#endif
 }
 
 const Isa& isa() {
@@ -194,8 +206,9 @@ napi_value run(napi_env env, napi_callback_info info) {
   const int index = static_cast<int>(call.number(env, 0));
   const double* const packed = instance(env)->packed;
   if (index < 0 || index >= kKernelCount || packed == nullptr) return string(env, "no such kernel");
+  if (isa().table == nullptr) return string(env, "the addon was built for another instruction set than this machine's");
   pool_limit(static_cast<int>(call.number(env, 1)));
-  const Error error = isa().table[index].kernel(Args(packed));
+  const Error error = isa().table[index](Args(packed));
   return error == nullptr ? undefined(env) : string(env, error);
 }
 
@@ -209,12 +222,12 @@ napi_value start(napi_env env, napi_callback_info info) {
 
 /// describe() -> { isa, kernels }
 napi_value describe(napi_env env, napi_callback_info) {
-  napi_value result, names;
+  napi_value result, list;
   napi_create_object(env, &result);
   napi_set_named_property(env, result, "isa", string(env, isa().name));
-  napi_create_array_with_length(env, kKernelCount, &names);
-  for (int i = 0; i < kKernelCount; i++) napi_set_element(env, names, i, string(env, base_table[i].name));
-  napi_set_named_property(env, result, "kernels", names);
+  napi_create_array_with_length(env, kKernelCount, &list);
+  for (int i = 0; i < kKernelCount; i++) napi_set_element(env, list, i, string(env, diffmamba::names[i]));
+  napi_set_named_property(env, result, "kernels", list);
   return result;
 }
 

@@ -42,11 +42,6 @@ namespace diffmamba {
 using Error = const char*;
 using Kernel = Error (*)(Args args);
 
-struct KernelEntry {
-  const char* name;
-  Kernel kernel;
-};
-
 /// Formats an error into memory that lasts until the next call on this thread.
 Error fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 

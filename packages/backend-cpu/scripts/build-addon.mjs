@@ -1,7 +1,7 @@
-// Compiles native/ into build/diffmamba-cpu.node: every kernel source once for each instruction set, the addon once, one
-// link. No build system: one compiler, a few calls at a time. Prints one line; exits 0 where there is no compiler, because
+// Compiles native/ into build/diffmamba-cpu.node: every kernel source for this machine's instruction set (for all of them
+// with --all, as a release wants it), the addon, and one link. No build system: one compiler, a few calls at a time. Prints one line; exits 0 where there is no compiler, because
 // the reference backend then does.
-// Usage: node scripts/build-addon.mjs [--required] [--sanitize=address|thread] [--out FILE]
+// Usage: node scripts/build-addon.mjs [--all] [--required] [--sanitize=address|thread]
 
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -28,10 +28,29 @@ const compiler =
 if (!compiler) giveUp("no C++ compiler was found (install g++, or set CXX)");
 
 const { include_dir: headers } = createRequire(import.meta.url)("node-api-headers");
-const x64 = process.arch === "x64";
-const isas = x64
-  ? { base: [], avx2: ["-mavx2", "-mfma"], avx512: ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"] }
-  : { base: [] };
+
+/** Instruction sets from the least to the best, with the compiler's flags. */
+const known = {
+  base: [],
+  ...(process.arch === "x64" && {
+    avx2: ["-mavx2", "-mfma"],
+    avx512: ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+  }),
+};
+
+/** The best set that this machine has, by what the compiler says of it. */
+function nativeIsa() {
+  const { stdout = "" } = spawnSync(compiler, ["-march=native", "-dM", "-E", "-x", "c++", "-"], {
+    input: "",
+    encoding: "utf8",
+  });
+  const has = (...names) => names.every((name) => stdout.includes(`#define __${name}__ `));
+  if (known.avx512 && has("AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "FMA")) return "avx512";
+  if (known.avx2 && has("AVX2", "FMA")) return "avx2";
+  return "base";
+}
+
+const isas = options.includes("--all") ? known : { [nativeIsa()]: known[nativeIsa()] };
 const common = [
   "-std=c++17",
   "-O3",
@@ -46,7 +65,7 @@ const common = [
   "-pthread",
   `-I${native}`,
   `-I${headers}`,
-  ...Object.keys(isas).flatMap((isa) => (isa === "base" ? [] : [`-DDIFFMAMBA_WITH_${isa.toUpperCase()}`])),
+  ...Object.keys(isas).map((isa) => `-DDIFFMAMBA_WITH_${isa.toUpperCase()}`),
   ...(sanitize ? [`-fsanitize=${sanitize}`, "-g", "-fno-omit-frame-pointer"] : []),
 ];
 

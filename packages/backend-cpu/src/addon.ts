@@ -36,7 +36,9 @@ function candidates(): string[] {
 
 function load(path: string): { addon: Addon } | { missing: boolean; reason: string } {
   try {
-    return { addon: require(path) as Addon };
+    const addon = require(path) as Addon;
+    if (addon.describe().isa !== "none") return { addon };
+    return { missing: false, reason: "it was built for another instruction set than this machine's" };
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     return { missing: code === "MODULE_NOT_FOUND", reason: message.split("\n")[0] };

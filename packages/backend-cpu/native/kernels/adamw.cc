@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "../half.h"
 #include "../kernels.h"
 #include "lanes.h"
 #include "strided.h"
@@ -39,13 +40,19 @@ struct Gradient {
   int64_t size;
 };
 
+struct Step;
+struct Parameter;
+using Update = void (*)(const Parameter& parameter, int64_t begin, int64_t end, const Step& step);
+
+/// Values and gradients are of any float, moments f32.
 struct Parameter {
-  float* value;
-  const float* gradient;
+  void* value;
+  const void* gradient;
   float* m;
   float* v;
   int64_t size;
-  float weight_decay;
+  double weight_decay;
+  Update update;
 };
 
 /// The numbers of one step that all parameters share; see the definition, packages/tensor/src/reference/adamw.ts.
@@ -54,18 +61,53 @@ struct Step {
   double lr;
 };
 
+float narrow(float x, const float*) { return x; }
+template <typename Half>
+Half narrow(float x, const Half*) {
+  return Half::from(x);
+}
+
+template <typename Value, typename Slope>
 void update(const Parameter& parameter, int64_t begin, int64_t end, const Step& step) {
-  float* const __restrict p = parameter.value;
-  const float* const __restrict gradient = parameter.gradient;
+  Value* const __restrict p = static_cast<Value*>(parameter.value);
+  const Slope* const __restrict gradient = static_cast<const Slope*>(parameter.gradient);
   float* const __restrict m = parameter.m;
   float* const __restrict v = parameter.v;
   const float decay = static_cast<float>(step.lr * parameter.weight_decay);
   const Step s = step;
   for (int64_t i = begin; i < end; i++) {
-    const float g = s.scale * gradient[i];
+    const float g = s.scale * static_cast<float>(gradient[i]), value = static_cast<float>(p[i]);
     m[i] = s.beta1 * m[i] + s.other1 * g;
     v[i] = s.beta2 * v[i] + s.other2 * g * g;
-    p[i] -= decay * p[i] + s.step_size * m[i] / (std::sqrt(v[i]) * s.inverse_root + s.eps);
+    p[i] = narrow(value - (decay * value + s.step_size * m[i] / (std::sqrt(v[i]) * s.inverse_root + s.eps)), p);
+  }
+}
+
+template <typename Value>
+Update update_of(DType gradient) {
+  switch (gradient) {
+    case DType::f32:
+      return update<Value, float>;
+    case DType::bf16:
+      return update<Value, Bf16>;
+    case DType::f16:
+      return update<Value, F16>;
+    default:
+      return nullptr;
+  }
+}
+
+/// Null for types that are no floats.
+Update update_of(DType value, DType gradient) {
+  switch (value) {
+    case DType::f32:
+      return update_of<float>(gradient);
+    case DType::bf16:
+      return update_of<Bf16>(gradient);
+    case DType::f16:
+      return update_of<F16>(gradient);
+    default:
+      return nullptr;
   }
 }
 
@@ -126,11 +168,11 @@ Error adamw(Args args) {
   for (int64_t k = 0; k < count; k++) {
     const View value = args.view(), gradient = args.view(), m = args.view(), v = args.view();
     const double weight_decay = args.number();
-    if (value.dtype != DType::f32 || gradient.dtype != DType::f32) {
+    const Update update = update_of(value.dtype, gradient.dtype);
+    if (update == nullptr || m.dtype != DType::f32 || v.dtype != DType::f32) {
       return fail("an element type that this kernel does not take");
     }
-    parameters[k] = {value.as<float>(), gradient.as<float>(), m.as<float>(), v.as<float>(), value.size(),
-                     static_cast<float>(weight_decay)};
+    parameters[k] = {value.data, gradient.data, m.as<float>(), v.as<float>(), value.size(), weight_decay, update};
   }
   int64_t stretches;
   const Stretch* const list = cut(parameters, count, stretches);
@@ -147,7 +189,10 @@ Error adamw(Args args) {
                      static_cast<float>(eps),
                      rate};
   parallel_for(stretches, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) update(parameters[list[i].tensor], list[i].begin, list[i].end, numbers);
+    for (int64_t i = begin; i < end; i++) {
+      const Parameter& parameter = parameters[list[i].tensor];
+      parameter.update(parameter, list[i].begin, list[i].end, numbers);
+    }
   });
   return nullptr;
 }

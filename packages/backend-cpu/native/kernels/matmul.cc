@@ -27,11 +27,13 @@ constexpr int64_t kDotPieceBytes = 1 << 17;
 constexpr int64_t kBatchProducts = 1 << 22;
 /// Rows and columns that a piece of a result has at least, so that packing its factors stays cheap.
 constexpr int64_t kPieceRows = 24;
-constexpr int64_t kPieceColumns = 256;
+constexpr int64_t kPieceColumns = 64;
 constexpr int64_t kMaxPieceColumns = 2048;
-/// Depth, and floats in all, of the right factor that are packed at a time.
-constexpr int64_t kPassDepth = 4096;
-constexpr int64_t kPassFloats = 1 << 21;
+/// Floats that are packed at a time: more where the pass would have fewer multiplications than this.
+constexpr int64_t kPassFloats = 1 << 19;
+constexpr int64_t kPassProducts = 1 << 27;
+/// Depth from which on a result of halves is summed up in f32 first.
+constexpr int64_t kLongDepth = 4096;
 /// Floats that one piece of packing packs.
 constexpr int64_t kPackPiece = 1 << 15;
 /// A result of so few pieces is cut by depth instead.
@@ -137,70 +139,97 @@ Error whole_matrices(const Batch& batch) {
   return memory.error(p);
 }
 
-/// How a result is cut: blocks of rows and of columns, by size alone.
+/// How a result of so many rows and columns is cut into blocks, by size alone.
 struct Cut {
   int64_t rows;
   int64_t columns;
 
-  Cut(const Product& p, int64_t n) {
-    const int64_t wanted = std::min(kPieces, p.rows * p.depth * n / kPieceProducts + 1);
-    int64_t row_blocks = pieces_of(p.rows, kBlockRows);
-    int64_t column_blocks = pieces_of(n, kMaxPieceColumns);
-    if (row_blocks * column_blocks < wanted) {
-      column_blocks = std::max(column_blocks, std::min(pieces_of(n, kPieceColumns), pieces_of(wanted, row_blocks)));
+  Cut(int64_t all_rows, int64_t all_columns, int64_t wanted) {
+    int64_t down = pieces_of(all_rows, kBlockRows);
+    int64_t across = pieces_of(all_columns, kMaxPieceColumns);
+    while (down * across < wanted) {
+      const bool splits_rows = all_rows >= 2 * kPieceRows * down;
+      const bool splits_columns = all_columns >= 2 * kPieceColumns * across;
+      if (splits_columns && (!splits_rows || all_columns * down >= all_rows * across)) {
+        across++;
+      } else if (splits_rows) {
+        down++;
+      } else {
+        break;
+      }
     }
-    if (row_blocks * column_blocks < wanted) {
-      row_blocks = std::max(row_blocks, std::min(pieces_of(p.rows, kPieceRows), pieces_of(wanted, column_blocks)));
-    }
-    rows = round_up(pieces_of(p.rows, row_blocks), kTileRows);
-    columns = round_up(pieces_of(n, column_blocks), kTileColumns);
+    rows = round_up(pieces_of(all_rows, down), kTileRows);
+    columns = round_up(pieces_of(all_columns, across), kTileColumns);
   }
 };
 
-/// Columns j0 .. j1 of a product: the right factor packed by all threads, then the result's blocks shared out.
-Error multiply_columns(const Product& p, int64_t j0, int64_t j1, Memory& memory) {
-  RightPanels panels{nullptr, j0, j1};
-  if (!p.reads_right()) {
-    const int64_t wide = round_up(j1 - j0, kTileColumns);
-    float* const to = scratch(Use::panels).floats(wide * p.depth);
-    if (to == nullptr) {
-      memory.note(false);
-      return memory.error(p);
+/// Packs the factors of a pass, shared out to all threads: the right one unless it is read where it is, the left one
+/// where its rows are not contiguous.
+void pack(const Product& p, const Packed& packed, Memory& memory) {
+  const int64_t block = p.depth_block();
+  const int64_t blocks = pieces_of(p.depth, block);
+  const auto& [left, right] = packed;
+  const int64_t left_run = round_up(pieces_of(kPackPiece, block), kTileRows);
+  const int64_t right_run = round_up(pieces_of(kPackPiece, block), kTileColumns);
+  const int64_t left_runs = left.at == nullptr ? 0 : pieces_of(left.end, left_run);
+  const int64_t right_runs = right.at == nullptr ? 0 : pieces_of(right.end - right.begin, right_run);
+  parallel_for((left_runs + right_runs) * blocks, 1, [&](int64_t piece, int64_t) {
+    const int64_t k0 = piece % blocks * block;
+    const int64_t k1 = std::min(p.depth, k0 + block);
+    const int64_t run = piece / blocks;
+    if (run < left_runs) {
+      const int64_t i = run * left_run;
+      pack_left(p.left, i, std::min(p.rows, i + left_run), k0, k1, false, left.find(k0, k1 - k0, i));
+      return;
     }
-    panels.at = to;
-    const int64_t block = p.depth_block();
-    const int64_t blocks = pieces_of(p.depth, block);
-    const int64_t run = round_up(std::max<int64_t>(1, kPackPiece / block), kTileColumns);
-    parallel_for(pieces_of(wide, run) * blocks, 1, [&](int64_t begin, int64_t) {
-      const int64_t k0 = begin % blocks * block;
-      const int64_t k1 = std::min(p.depth, k0 + block);
-      const int64_t j = j0 + begin / blocks * run;
-      float* const rows = scratch(Use::piece).floats(kTileColumns * block);
-      memory.note(rows != nullptr);
-      if (rows == nullptr) return;
-      pack_right(p.right, k0, k1, j, std::min(j1, j + run), rows, const_cast<float*>(panels.find(k0, k1 - k0, j)));
-    });
-  }
-  const Cut cut(p, j1 - j0);
-  const int64_t row_blocks = pieces_of(p.rows, cut.rows);
-  parallel_for(row_blocks * pieces_of(j1 - j0, cut.columns), 1, [&](int64_t begin, int64_t) {
-    const int64_t i = begin % row_blocks * cut.rows;
-    const int64_t j = j0 + begin / row_blocks * cut.columns;
-    memory.note(multiply_block(p, i, std::min(p.rows, i + cut.rows), j, std::min(j1, j + cut.columns), panels));
+    const int64_t j = right.begin + (run - left_runs) * right_run;
+    float* const rows = scratch(Use::piece).floats(kTileColumns * block);
+    memory.note(rows != nullptr);
+    if (rows == nullptr) return;
+    pack_right(p.right, k0, k1, j, std::min(right.end, j + right_run), rows, right.find(k0, k1 - k0, j));
+  });
+}
+
+/// Columns j0 .. j1 of a product: factors packed by all threads, then the result's blocks shared out.
+Error multiply_pass(const Product& p, int64_t j0, int64_t j1) {
+  Memory memory;
+  Packed packed;
+  packed.left.end = p.rows;
+  packed.right.begin = j0;
+  packed.right.end = j1;
+  const int64_t left_room = p.left.by_rows() ? 0 : round_up(packed.left.floats(p.depth), 16);
+  const int64_t right_room = p.reads_right() ? 0 : packed.right.floats(p.depth);
+  float* const room = scratch(Use::panels).floats(left_room + right_room);
+  memory.note(room != nullptr || left_room + right_room == 0);
+  if (const Error error = memory.error(p)) return error;
+  if (left_room > 0) packed.left.at = room;
+  if (right_room > 0) packed.right.at = room + left_room;
+  pack(p, packed, memory);
+  if (const Error error = memory.error(p)) return error;
+
+  const Cut cut(p.rows, j1 - j0, std::min(kPieces, 1 + p.rows * p.depth * (j1 - j0) / kPieceProducts));
+  const int64_t down = pieces_of(p.rows, cut.rows);
+  parallel_for(down * pieces_of(j1 - j0, cut.columns), 1, [&](int64_t piece, int64_t) {
+    const int64_t i = piece % down * cut.rows;
+    const int64_t j = j0 + piece / down * cut.columns;
+    memory.note(multiply_block(p, i, std::min(p.rows, i + cut.rows), j, std::min(j1, j + cut.columns), packed));
   });
   return memory.error(p);
 }
 
-/// All columns, as many at a time as packed panels may take; a long depth in passes, each added to the ones before.
+/// All columns and all of the depth, as much at a time as stays in the last-level cache once packed; sums of a part of the
+/// depth are added to those before.
 Error multiply_passes(const Product& p) {
-  const int64_t depth = pieces_of(p.depth, pieces_of(p.depth, kPassDepth));
-  const int64_t columns = std::max(kPieceColumns, kPassFloats / depth / kTileColumns * kTileColumns);
-  Memory memory;
+  const int64_t columns = std::min(p.columns, kMaxPieceColumns);
+  const int64_t floats = std::clamp(kPassProducts / p.rows, kPassFloats, 4 * kPassFloats);
+  const int64_t block = p.depth_block();
+  const int64_t wide = columns + (p.left.by_rows() ? 0 : p.rows);
+  const int64_t depth = p.out.dtype == DType::f32 ? std::max<int64_t>(1, floats / wide / block) * block : p.depth;
   for (int64_t j = 0; j < p.columns; j += columns) {
     for (int64_t k = 0; k < p.depth; k += depth) {
       Product pass = p.part(k, std::min(p.depth, k + depth));
       pass.add = p.add || k > 0;
-      if (const Error error = multiply_columns(pass, j, std::min(p.columns, j + columns), memory)) return error;
+      if (const Error error = multiply_pass(pass, j, std::min(p.columns, j + columns))) return error;
     }
   }
   return nullptr;
@@ -249,9 +278,9 @@ Error partial_sums(const Product& p, int64_t parts) {
 
 Error one_matrix(const Product& p) {
   const int64_t parts = std::min(kPieces, p.depth / kPartDepth);
-  const int64_t blocks = pieces_of(p.rows, kPieceRows) * pieces_of(p.columns, kPieceColumns);
+  const int64_t blocks = (1 + p.rows / kPieceRows) * (1 + p.columns / (4 * kPieceColumns));
   if (parts > 1 && blocks <= kFewBlocks && p.rows * p.columns * p.depth >= 2 * kPieceProducts) return partial_sums(p, parts);
-  if (p.out.dtype != DType::f32 && p.depth > kPassDepth) return partial_sums(p, 1);
+  if (p.out.dtype != DType::f32 && p.depth > kLongDepth) return partial_sums(p, 1);
   return multiply_passes(p);
 }
 

@@ -146,6 +146,10 @@ struct LeftRows {
   const float* last;
 };
 
+inline LeftRows packed_rows(const float* at, int64_t rows, int64_t depth) {
+  return {at, 0, at + rows / kTileRows * kTileRows * depth};
+}
+
 /// Rows i0 .. i1, depth k0 .. k1. `to` is room for (i1 - i0 + 2 kTileRows) x (k1 - k0) + kTileRows.
 inline LeftRows pack_left(const Matrix& left, int64_t i0, int64_t i1, int64_t k0, int64_t k1, bool direct, float* to) {
   const int64_t rows = i1 - i0;
@@ -153,7 +157,7 @@ inline LeftRows pack_left(const Matrix& left, int64_t i0, int64_t i1, int64_t k0
   if (!left.by_rows()) {
     with_type(left.transposed(), k0, i0,
               [&](const auto* from) { pack_columns<kTileRows>(from, left.column, depth, rows, to); });
-    return {to, 0, to + rows / kTileRows * kTileRows * depth};
+    return packed_rows(to, rows, depth);
   }
   LeftRows result{reinterpret_cast<const float*>(left.at(i0, k0)), left.row, nullptr};
   if (!direct || left.dtype != DType::f32) {
@@ -191,25 +195,30 @@ void multiply_panel(const LeftRows& left, int64_t depth, const float* right, int
   tile<Vectors>(depth, PackedRows{}, left.last, right, pitch, out);
 }
 
-/// Panels of a product's right factor, depth block after depth block; each has columns `begin` .. `end`, the last panel
-/// filled up with zeros. Absent where `at` is null.
-struct RightPanels {
-  const float* at = nullptr;
+/// Packed panels of a factor, depth block after depth block: of `Width` columns of the right factor, or rows of the left,
+/// from `begin` to `end`; the last one filled up with zeros. Absent where `at` is null.
+template <int Width>
+struct Panels {
+  float* at = nullptr;
   int64_t begin = 0;
   int64_t end = 0;
 
-  const float* find(int64_t k0, int64_t depth, int64_t j) const {
-    return at + k0 * round_up(end - begin, kTileColumns) + (j - begin) * depth;
-  }
+  int64_t floats(int64_t depth) const { return round_up(end - begin, Width) * depth; }
+  float* find(int64_t k0, int64_t depth, int64_t i) const { return at + floats(k0) + (i - begin) * depth; }
 };
 
-/// Rows i0 .. i1 and columns j0 .. j1 of a product (j0 on a panel's boundary); packs its part of the right factor itself
-/// where there are no panels. Returns false where there is no memory.
-inline bool multiply_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const RightPanels& panels) {
+struct Packed {
+  Panels<kTileRows> left;
+  Panels<kTileColumns> right;
+};
+
+/// Rows i0 .. i1 and columns j0 .. j1 of a product (both begin on a panel's boundary); packs itself what was not packed.
+/// Returns false where there is no memory.
+inline bool multiply_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Packed& packed) {
   const int64_t block = p.depth_block();
   const int64_t columns = j1 - j0;
-  const bool direct = panels.at == nullptr && p.reads_right();
-  const bool packs = panels.at == nullptr && !direct;
+  const bool direct = packed.right.at == nullptr && p.reads_right();
+  const bool packs = packed.right.at == nullptr && !direct;
   const bool narrows = p.out.dtype != DType::f32;
 
   const int64_t left_room = round_up((std::min(kBlockRows, i1 - i0) + 2 * kTileRows) * block + kTileRows, 16);
@@ -225,8 +234,8 @@ inline bool multiply_block(const Product& p, int64_t i0, int64_t i1, int64_t j0,
     const int64_t k1 = std::min(p.depth, k0 + block);
     const int64_t depth = k1 - k0;
     const float* first_panel = own_panels;
-    if (panels.at != nullptr) {
-      first_panel = panels.find(k0, depth, j0);
+    if (packed.right.at != nullptr) {
+      first_panel = packed.right.find(k0, depth, j0);
     } else if (direct) {
       first_panel = reinterpret_cast<const float*>(p.right.at(k0, j0));
     } else {
@@ -234,7 +243,9 @@ inline bool multiply_block(const Product& p, int64_t i0, int64_t i1, int64_t j0,
     }
     for (int64_t i = i0; i < i1; i += kBlockRows) {
       const int64_t rows = std::min(kBlockRows, i1 - i);
-      const LeftRows left = pack_left(p.left, i, i + rows, k0, k1, columns <= kDirectColumns, room);
+      const LeftRows left = packed.left.at != nullptr
+                                ? packed_rows(packed.left.find(k0, depth, i), rows, depth)
+                                : pack_left(p.left, i, i + rows, k0, k1, columns <= kDirectColumns, room);
       TileOut out{sums + (i - i0) * columns, columns, rows, 0, k0 > 0};
       if (!narrows) out = {reinterpret_cast<float*>(p.out.at(i, j0)), p.out.row, rows, 0, k0 > 0 || p.add};
       const float* panel = first_panel;

@@ -237,22 +237,25 @@ Error layerNorm(Args args) {
     for (int64_t row = begin; row < end; row++) {
       const float* const x = x_rows.row(row);
       float* const y = y_rows.row(row);
-      Chains sums(0), squares(0);
+      const float count = static_cast<float>(n);
+      Chains sums(0), differences(0), squares(0);
       each_vector(n, [&](auto lanes, int64_t i, int chain) ALWAYS_INLINE { sums[chain] += lanes.load(x + i); });
-      const float mean = sums.sum() / static_cast<float>(n);
-      const Vec centre = splat(mean);
+      const Vec centre = splat(sums.sum() / count);
       each_vector(n, [&](auto lanes, int64_t i, int chain) ALWAYS_INLINE {
         const Vec d = lanes.keep(lanes.load(x + i) - centre, Vec{});
+        differences[chain] += d;
         squares[chain] += d * d;
       });
-      const double variance = static_cast<double>(squares.sum()) / static_cast<double>(n);
+      // What the centre, a rounded number, is off by: far from 0 that is much beside the deviation.
+      const float rest = differences.sum() / count;
+      const double variance = static_cast<double>(squares.sum()) / static_cast<double>(n) - static_cast<double>(rest) * rest;
       const float rstd = static_cast<float>(1 / std::sqrt(variance + eps));
-      const Vec r = splat(rstd);
+      const Vec off = splat(rest), r = splat(rstd);
       each_vector(n, [&](auto lanes, int64_t i, int) ALWAYS_INLINE {
-        const Vec v = (lanes.load(x + i) - centre) * r * lanes.load(w + i);
+        const Vec v = ((lanes.load(x + i) - centre) - off) * r * lanes.load(w + i);
         lanes.store(y + i, b == nullptr ? v : v + lanes.load(b + i));
       });
-      mean_view.as<float>()[row] = mean;
+      mean_view.as<float>()[row] = centre[0] + rest;
       rstd_view.as<float>()[row] = rstd;
     }
   });

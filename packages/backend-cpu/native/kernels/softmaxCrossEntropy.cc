@@ -16,7 +16,7 @@ namespace {
 /// Targets are classes or `ignored`.
 Error check_targets(const View& targets, int64_t classes, int64_t ignored) {
   const int32_t* const at = targets.as<int32_t>();
-  for (int64_t row = 0; row < targets.shape[0]; row++) {
+  for (int64_t row = 0; row < targets.size(); row++) {
     if (at[row] == ignored || (at[row] >= 0 && at[row] < classes)) continue;
     return fail(
         "target %lld of row %lld lies outside [0, %lld), the classes of logits, and is not ignoreIndex (%lld); map it to "
@@ -58,7 +58,7 @@ Error softmaxCrossEntropy(Args args) {
   const int64_t ignored = args.integer();
   const int64_t classes = logits.shape[logits.rank - 1], pitch = logits.pitch(1);
   if (const Error error = check_targets(targets, classes, ignored)) return error;
-  parallel_for(targets.shape[0], 1 + kPieceElements / classes, [&](int64_t begin, int64_t end) {
+  parallel_for(targets.size(), 1 + kPieceElements / classes, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const float* const x = logits.as<float>() + row * pitch;
       const int32_t target = targets.as<int32_t>()[row];
@@ -80,7 +80,7 @@ Error softmaxCrossEntropyBackward(Args args) {
   if (const Error error = check_targets(targets, classes, ignored)) return error;
   if (!dlogits) return nullptr;
   const int64_t to_pitch = dlogits.pitch(1);
-  parallel_for(targets.shape[0], 1 + kPieceElements / classes, [&](int64_t begin, int64_t end) {
+  parallel_for(targets.size(), 1 + kPieceElements / classes, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       float* const d = dlogits.as<float>() + row * to_pitch;
       const int32_t target = targets.as<int32_t>()[row];

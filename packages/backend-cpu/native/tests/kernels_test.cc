@@ -1,5 +1,5 @@
 // Kernels against plain loops in doubles: any layout, lengths that fill no vector, 1, 2 and 3 threads with the same bits.
-// Built and run, with sanitizers and for each instruction set, by scripts/test-native.mjs.
+// scripts/test-native.mjs builds and runs it, plain and with sanitizers.
 // Knows the kernels of reduce, indexing, random, norms, softmaxCrossEntropy and adamw.
 
 #include <algorithm>
@@ -346,9 +346,10 @@ void test_layer_norm(int64_t rows, int64_t n, bool biased) {
   }
   const View vx = x.view({rows, n}, {pitch, 1}), bias = biased ? b.view() : absent, vdy = dy.view({rows, n});
   run(layerNorm, Packed() << vx << w.view() << bias << y.view({rows, n}) << means.view() << rstd.view() << eps, {y, means, rstd});
-  close("y", y, want_y, 1e-6);
+  // Two channels may lie so close that their difference is little but rounding.
+  close("y", y, want_y, n < 3 ? 1e-4 : 1e-6);
   close("mean", means, want_mean, 1e-6);
-  close("rstd", rstd, want_rstd, 1e-6);
+  close("rstd", rstd, want_rstd, n < 3 ? 1e-4 : 1e-6);
   const auto backward = [&](const View& d, const View& to, const View& to_weight, const View& to_bias) {
     return Packed() << vx << w.view() << bias << means.view() << rstd.view() << d << to << to_weight << to_bias << eps;
   };
