@@ -214,6 +214,18 @@ describe("semantic slicing", () => {
     expect(await draw(4)).toEqual((await fresh.stateDict()).get(name));
   });
 
+  it("keeps the types of a half-precision model, in which A, D, dt and lambda are f32", async () => {
+    const parent = MambaLM.create(small, { device, dtype: "bf16", seed: 5 });
+    const { tensors, config } = await convertToDifferential(await parent.stateDict(), parent.config, {
+      pattern: "all",
+    });
+    const child = await MambaLM.create(config, { device, dtype: "bf16" }).stateDict();
+    const types = (map: ReadonlyMap<string, HostTensor>) =>
+      [...map].map(([name, { dtype }]) => `${name} ${dtype}`).sort();
+    expect(types(tensors)).toEqual(types(child));
+    expect(types(tensors)).toContain("backbone.layers.0.mixer_1.A_log f32");
+  });
+
   it("takes tensors from a file, and keeps their type", async () => {
     const { model, tensors } = await parentOf({}, "f32");
     const half = [...tensors].map(([name, tensor]): [string, HostTensor] => {

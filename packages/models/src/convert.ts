@@ -115,11 +115,11 @@ export async function convertToDifferential(
   };
 
   /** An output projection's half, so scaled that the two halves give the parent's product. */
-  const scaled = (half: HostTensor, { branch, path, layer }: Part): HostTensor => {
+  const scaled = async (half: HostTensor, { branch, path, layer }: Part): Promise<HostTensor> => {
     const factor = subln ? 1 : 1 - layer.lambdaInit;
     const q1 = to.shapes.get(`${path}lambda_q1`);
     if (branch === 0 || q1 === undefined) return scaleRows(half, () => 1 / factor);
-    const lambdas = lambdaOf(drawn(`${path}lambda_q1`, q1, half.dtype, seed), lambda, layer.lambdaInit);
+    const lambdas = lambdaOf(await make(`${path}lambda_q1`, q1), lambda, layer.lambdaInit);
     return scaleRows(half, (row) => -1 / (lambdas[row % lambdas.length] * factor));
   };
   const make = async (name: string, shape: readonly number[]): Promise<HostTensor> => {
@@ -159,9 +159,8 @@ function originOf(
     if (!name.startsWith(path)) continue;
     const own = name.slice(path.length);
     const mixer = residual === "pre" ? `${path}mixer.` : path;
-    if (own === "lambda_q1" || own === "subln.weight") {
-      return { layer, path, own, branch: 0, parent: `${mixer}out_proj.weight` };
-    }
+    if (own === "lambda_q1") return { layer, path, own, branch: 0, parent: `${mixer}A_log` };
+    if (own === "subln.weight") return { layer, path, own, branch: 0, parent: `${mixer}out_proj.weight` };
     for (const branch of [0, 1] as const) {
       const prefix = `${layer.branches[branch]}.`;
       if (!own.startsWith(prefix)) continue;
