@@ -83,6 +83,38 @@ inline Vec exp(Vec x) {
   return (q * a + a) * b;
 }
 
+/// 2^x, in fewer steps than exp takes: results below the normal range are 0 or nearly so. NaN stays NaN.
+inline Vec exp2(Vec x) {
+  const Vec clamped = min(splat(128.0f), max(splat(-127.0f), x));
+  const Vec shifter = splat(12582912.0f);
+  const Vec shifted = clamped + shifter;
+  const Vec r = clamped - (shifted - shifter);
+  Vec p = r * splat(1.53533576e-4f) + splat(1.33988762e-3f);
+  p = p * r + splat(9.61843692e-3f);
+  p = p * r + splat(5.55033237e-2f);
+  p = p * r + splat(2.40226477e-1f);
+  p = p * r + splat(6.93147182e-1f);
+  p = p * r + splat(1.0f);
+  // The whole number is in the lowest bits of what was shifted.
+  VecInt whole, bits;
+  memcpy(&whole, &shifted, sizeof whole);
+  memcpy(&bits, &p, sizeof bits);
+  bits += whole << 23;
+  memcpy(&p, &bits, sizeof p);
+  return p;
+}
+
+/// log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|, and log(1 + e) = 2 artanh(e / (2 + e)).
+inline Vec softplus(Vec x) {
+  const Vec e = exp(-max(x, -x));
+  const Vec s = e / (e + splat(2.0f)), s2 = s * s;
+  Vec p = s2 * splat(1.40807271e-1f) + splat(1.39821723e-1f);
+  p = p * s2 + splat(2.00123250e-1f);
+  p = p * s2 + splat(3.33331615e-1f);
+  p = p * s2 + splat(1.0f);
+  return max(x, Vec{}) + splat(2.0f) * s * p;
+}
+
 inline Vec reciprocal(Vec x) { return splat(1.0f) / x; }
 inline Vec sigmoid(Vec x) { return reciprocal(splat(1.0f) + exp(-x)); }
 inline Vec silu(Vec x) { return x * sigmoid(x); }

@@ -45,17 +45,33 @@ inline void transpose_quads(const float* from, int64_t pitch, float* to, int64_t
 
 #undef DIFFMAMBA_SHUFFLE
 
+/// Panels that are filled at the same time: as many lines as the first-level cache has room for in one place, since panels
+/// often begin a multiple of its size apart.
+constexpr int64_t kPanelsAtOnce = 8;
+/// Rows that are fetched ahead of where packing is: they are too far apart for the machine to see a pattern.
+constexpr int64_t kRowsAhead = 16;
+
 /// Panels of `Width` columns, one after another, each of `depth` rows: from[k * pitch + j] for j < columns, and zeros up
 /// to a whole panel.
 template <int Width, typename T>
 void pack_columns(const T* from, int64_t pitch, int64_t depth, int64_t columns, float* to) {
-  const int64_t whole = columns / Width * Width;
-  for (int64_t k = 0; k < depth; k++, from += pitch, to += Width) {
-    float* panel = to;
-    for (int64_t j = 0; j < whole; j += Width, panel += depth * Width) widen(from + j, panel, Width);
-    if (whole == columns) continue;
-    widen(from + whole, panel, columns - whole);
-    for (int64_t j = columns - whole; j < Width; j++) panel[j] = 0;
+  const int64_t whole = columns / Width;
+  for (int64_t first = 0; first < whole; first += kPanelsAtOnce) {
+    const int64_t last = first + kPanelsAtOnce < whole ? first + kPanelsAtOnce : whole;
+    for (int64_t k = 0; k < depth; k++) {
+      const T* const row = from + k * pitch;
+      for (int64_t panel = first; panel < last; panel++) {
+        __builtin_prefetch(row + kRowsAhead * pitch + panel * Width);
+        widen(row + panel * Width, to + (panel * depth + k) * Width, Width);
+      }
+    }
+  }
+  from += whole * Width;
+  to += whole * Width * depth;
+  columns -= whole * Width;
+  for (int64_t k = 0; columns > 0 && k < depth; k++) {
+    widen(from + k * pitch, to + k * Width, columns);
+    for (int64_t j = columns; j < Width; j++) to[k * Width + j] = 0;
   }
 }
 

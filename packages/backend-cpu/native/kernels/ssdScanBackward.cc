@@ -47,7 +47,9 @@ struct Partials {
 /// What a unit of work computes with.
 struct Work {
   float *cb, *transposed, *m, *w, *w_sum;
-  float *dt, *a, *da;
+  float *dt, *a;
+  /// In double: rows minus columns cancel, and their sums give the gradient of A.
+  double* da;
   float *x, *xt, *g, *gs, *dx, *u, *y;
   float *s, *st, *dst;
   /// dS of every head of the group, (P x N) each.
@@ -59,7 +61,8 @@ struct Work {
     const int64_t N = in.state, P = in.headDim;
     for (float** square : {&cb, &m, &w, &w_sum}) *square = memory.take(pitch * pitch);
     transposed = memory.take((N > P ? N : P) * pitch);
-    for (float** row : {&dt, &a, &da}) *row = memory.take(pitch);
+    for (float** row : {&dt, &a}) *row = memory.take(pitch);
+    da = reinterpret_cast<double*>(memory.take(2 * pitch));
     for (float** tokens : {&x, &g, &gs, &dx, &u, &y}) *tokens = memory.take(most * P);
     xt = memory.take(P * pitch);
     for (float** state : {&s, &st, &dst}) *state = memory.take(N * P);
@@ -69,7 +72,7 @@ struct Work {
 
   static int64_t room(const Inputs& in, int64_t most, int64_t pitch) {
     const int64_t N = in.state, P = in.headDim;
-    return 4 * pitch * pitch + (N > P ? N : P) * pitch + 3 * pitch + 6 * most * P + P * pitch + 3 * N * P +
+    return 4 * pitch * pitch + (N > P ? N : P) * pitch + 4 * pitch + 6 * most * P + P * pitch + 3 * N * P +
            in.heads_per_group() * N * P + 2 * most * N + 32 * kLanes;
   }
 };
@@ -144,7 +147,7 @@ struct Unit {
     transpose(ds, N, P, N, work.dst, P);
     clear(work.dx, n * P);
     add_product(Shape::full, n, P, N, {B, in.B.pitch(2), 1}, {work.dst, P}, work.dx, P);
-    float sum_q = 0;
+    double sum_q = 0;
     for (int64_t j = 0; j < n; j++) {
       const float decay = std::exp(a[n - 1] - a[j]);
       const float q = decay * dot(work.x + j * P, work.dx + j * P, P);
@@ -169,8 +172,13 @@ struct Unit {
     for (int64_t i = 0; i < n; i++) {
       const float* const wi = w + i * pitch;
       const float* const ci = work.cb + i * pitch;
-      work.da[i] += dot(wi, ci, i + 1);
-      for (int64_t j = 0; j <= i; j++) work.da[j] -= wi[j] * ci[j];
+      double row_sum = 0;
+      for (int64_t j = 0; j <= i; j++) {
+        const double r = static_cast<double>(wi[j]) * ci[j];
+        row_sum += r;
+        work.da[j] -= r;
+      }
+      work.da[i] += row_sum;
     }
     const float last = std::exp(a[n - 1]);
     work.da[n - 1] += sum_q + last * dot(ds, work.s, N * P);
@@ -240,18 +248,18 @@ struct Unit {
     const int64_t n = s.size(), P = in.headDim;
     const float A = in.A.as<float>()[h];
     float* const sums = partials.at(b, h);
-    float later = 0;
+    double later = 0, sum_a = 0;
     for (int64_t i = n - 1; i >= 0; i--) {
       const int64_t t = s.begin + i;
       const float* const x = row(in.x, 2, t, h * P);
       const float* const g = work.g + i * P;
       const float* const dx = work.dx + i * P;
       later += work.da[i];
-      sums[0] += work.dt[i] * later;
+      sum_a += work.dt[i] * later;
       float value = raw_dt(in, b, t, h);
       const float before = value;
       if (options.dtSoftplus) value = softplus(value);
-      float ddt = A * later + dot(x, dx, P);
+      float ddt = static_cast<float>(A * later) + dot(x, dx, P);
       if (value < options.low || value > options.high) ddt = 0;
       if (options.dtSoftplus) ddt *= 1.0f / (1.0f + std::exp(-before));
       sums[1] += ddt;
@@ -262,6 +270,7 @@ struct Unit {
       }
       for (int64_t p = 0; p < P; p++) sums[2 + p] += g[p] * x[p];
     }
+    sums[0] += static_cast<float>(sum_a);
   }
 
   void clear_padding(int64_t tokens) const {

@@ -76,7 +76,8 @@ const linearCases = [
   opCase({
     op: "linear",
     name: "one row, one output",
-    inputs: { x: uniform([1, 7]), weight: uniform([1, 7]) },
+    // At 7 the products nearly cancel, and f32 cannot hold the sum to the tolerance.
+    inputs: { x: uniform([1, 12]), weight: uniform([1, 12]) },
     outputs: ({ x, weight }) => ({ y: linear(x, weight) }),
   }),
   opCase({
