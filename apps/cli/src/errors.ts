@@ -13,9 +13,21 @@ export class CommandError extends Error {
   override readonly name = "CommandError";
 }
 
+/** A signal stopped what was asked for, and there is no result. Exit code 130 or 143. */
+export class StoppedError extends Error {
+  override readonly name = "StoppedError";
+  constructor(
+    message: string,
+    readonly exitCode: number,
+  ) {
+    super(message);
+  }
+}
+
 /** The exit code that an error ends the program with. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return exitCodes.usage;
+  if (error instanceof StoppedError) return error.exitCode;
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   return exitCodes.failure;
 }

@@ -11,6 +11,7 @@ import { registerGenerate } from "./commands/generate.js";
 import { registerReport } from "./commands/report.js";
 import { registerTrain } from "./commands/train.js";
 import { exitCodeOf, exitCodes, formatError, messageOf } from "./errors.js";
+import { didYouMean } from "./suggest.js";
 import { openTerminal, type Terminal, toJson } from "./terminal.js";
 
 export interface Context {
@@ -26,6 +27,19 @@ const { version } = createRequire(import.meta.url)("../package.json") as { versi
 /** What Commander says, without the prefix and the brackets that it puts around. */
 function tidy({ message }: CommanderError): string {
   return message.replace(/^error: /, "").replace(/\n\((.*)\)$/, ". $1");
+}
+
+/**
+ * What is wrong with a command line, in a sentence. A flag that is missing may be one that is misspelt: the misspelt one is named then,
+ * which Commander would only do once nothing is missing.
+ */
+function complaint(program: Command, args: readonly string[], error: CommanderError): string {
+  if (error.code !== "commander.missingMandatoryOptionValue") return tidy(error);
+  let command = program;
+  for (const arg of args) command = command.commands.find((sub) => sub.name() === arg) ?? command;
+  const known = [...command.options, ...program.options].flatMap(({ long }) => (long ? [long] : [])).concat("--help");
+  const unknown = args.map((arg) => arg.split("=")[0]).find((arg) => /^--[a-z]/.test(arg) && !known.includes(arg));
+  return unknown === undefined ? tidy(error) : `unknown option '${unknown}'.${didYouMean(unknown, known)}`;
 }
 
 export function createProgram(json: boolean): Command {
@@ -66,14 +80,15 @@ export async function main(args: readonly string[]): Promise<number> {
   const debug = flags.includes("--debug") || !["", "0", undefined].includes(process.env.DIFFMAMBA_DEBUG);
   // A reader that has gone away (`diffmamba … | head`) is no failure.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+  const program = createProgram(json);
   try {
-    await createProgram(json).parseAsync([...args], { from: "user" });
+    await program.parseAsync([...args], { from: "user" });
     return exitCodes.ok;
   } catch (error) {
     const code = exitCodeOf(error);
     if (code === exitCodes.ok) return code;
     const isCommander = error instanceof Error && error.name === "CommanderError";
-    const message = isCommander ? tidy(error as CommanderError) : messageOf(error);
+    const message = isCommander ? complaint(program, flags, error as CommanderError) : messageOf(error);
     const shown = isCommander && !debug ? `error: ${message}\n` : formatError(error, debug);
     const isHelp = isCommander && (error as CommanderError).code === "commander.help";
     if (!isHelp) process.stderr.write(shown);

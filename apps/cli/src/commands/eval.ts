@@ -3,12 +3,12 @@ import { type TokenSource, TokenStore } from "@diffmamba/datasets";
 import { type Batching, type EvaluationResult, evaluate } from "@diffmamba/eval";
 import { nodeFiles } from "@diffmamba/files/node";
 import type { Tokenizer } from "@diffmamba/tokenizer";
-import { stopSignals } from "@diffmamba/train/node";
+import { type StopSignals, stopSignals } from "@diffmamba/train/node";
 import { type Command, Option } from "commander";
 import { defaultBackend, openDevice } from "../backends.js";
 import { type Checkpoint, type CheckpointFlags, openCheckpoint, plannedNumber } from "../checkpoint.js";
 import { findData, isStore, withFileTokens } from "../data.js";
-import { CommandError, UsageError } from "../errors.js";
+import { CommandError, messageOf, StoppedError, UsageError } from "../errors.js";
 import { addBackendOption, addJsonOption, wholeNumber } from "../options.js";
 import type { Context } from "../program.js";
 import { showEvaluation, showPreparation } from "../progress.js";
@@ -80,6 +80,12 @@ async function score(
   });
 }
 
+/** The error of a stop, where one was asked for; else the error as it is. */
+function stopped(error: unknown, stop: StopSignals): unknown {
+  const isStop = stop.exitCode !== undefined && error === stop.signal.reason;
+  return isStop ? new StoppedError(`${messageOf(error)}; nothing was scored`, stop.exitCode) : error;
+}
+
 function table({ tokens, nll, ppl, bpb, bpc, pplBatchMean, bpbBatchMean, lossByPosition }: EvaluationResult): string {
   const at = (share: number) => Math.min(lossByPosition.length - 1, Math.floor(share * lossByPosition.length));
   const positions = [...new Set([0, 0.25, 0.5, 0.75, 1].map(at))];
@@ -99,7 +105,9 @@ async function run(terminal: Terminal, flags: EvalFlags): Promise<void> {
   await using device = await openDevice(flags.backend ?? defaultBackend);
   const checkpoint = await openCheckpoint(flags, device);
   using _model = checkpoint.model;
-  const { result, length, batchSize } = await score(terminal, checkpoint, flags, stop.signal);
+  const { result, length, batchSize } = await score(terminal, checkpoint, flags, stop.signal).catch((error) => {
+    throw stopped(error, stop);
+  });
   const { lossByPosition, ...scores } = result;
   terminal.result(
     {

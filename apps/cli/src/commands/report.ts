@@ -3,7 +3,6 @@ import path from "node:path";
 import type { Command } from "commander";
 import { addJsonOption } from "../options.js";
 import type { Context } from "../program.js";
-import { writeReport } from "../report/index.js";
 import type { Terminal } from "../terminal.js";
 
 interface ReportFlags {
@@ -12,6 +11,8 @@ interface ReportFlags {
 }
 
 async function run(terminal: Terminal, folders: readonly string[], { out, title }: ReportFlags): Promise<void> {
+  // Loaded when it is wanted: drawing takes a library that no other command should wait for.
+  const { writeReport } = await import("../report/index.js");
   const file = out ?? path.join(folders[0], "report.html");
   const report = await writeReport(folders, { out: file, ...(title !== undefined && { title }) });
   terminal.result({ report, runs: folders }, report);

@@ -1,6 +1,7 @@
 // Layer: apps/cli, report. Runs into one HTML page on disk. Knows no flag.
-import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { writeFileAtomic } from "@diffmamba/files";
+import { nodeFiles } from "@diffmamba/files/node";
 import { loadRun, runNames } from "./load.js";
 import { reportPage } from "./page.js";
 
@@ -12,11 +13,12 @@ export interface ReportOptions {
   readonly names?: readonly string[];
 }
 
-/** Writes a report of runs. @returns the path of the page */
+/** Writes a report of runs. @returns the path of the page @throws FileError, naming it, where it cannot be written */
 export async function writeReport(folders: readonly string[], { out, title, names }: ReportOptions): Promise<string> {
   const shown = names ?? runNames(folders);
   const runs = await Promise.all(folders.map((folder, i) => loadRun(folder, shown[i])));
-  mkdirSync(path.dirname(out), { recursive: true });
-  writeFileSync(out, reportPage(runs, { date: new Date(), ...(title !== undefined && { title }) }));
+  const files = nodeFiles();
+  await files.makeDirectory(path.dirname(out));
+  await writeFileAtomic(files, out, reportPage(runs, { date: new Date(), ...(title !== undefined && { title }) }));
   return out;
 }

@@ -1,5 +1,7 @@
-// Layer: apps/cli, settings. Presets: settings under a name, to begin from. The paper's are from arXiv 2507.06204, appendix A, and
-// from its released code where the two differ. Knows setting names. Knows no model and no file.
+// Layer: apps/cli, settings. Presets: settings under a name, to begin from. The paper's models are those of @diffmamba/models; how they
+// are trained is here, from arXiv 2507.06204, appendix A, and from its released code where the two differ. Knows setting names and
+// model presets by name. Knows no file.
+import { preset as modelPreset } from "@diffmamba/models";
 import { UsageError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import type { SettingsSource } from "./resolve.js";
@@ -58,7 +60,6 @@ const demo = (variant: string): Preset => ({
 
 interface PaperRun {
   readonly blocks: number;
-  readonly dropout: number;
   readonly batchSize: number;
   readonly lr: number;
   readonly steps: number;
@@ -66,38 +67,22 @@ interface PaperRun {
 
 /** The paper's language models of characters and bytes: post-norm, blocks of two mixers and a feed-forward. */
 const paperRuns: Readonly<Record<string, PaperRun>> = {
-  "text8-6": { blocks: 6, dropout: 0.4, batchSize: 170, lr: 5e-4, steps: 41_400 },
-  "text8-12": { blocks: 12, dropout: 0.5, batchSize: 50, lr: 5e-5, steps: 140_640 },
-  "enwik8-6": { blocks: 6, dropout: 0.4, batchSize: 170, lr: 5e-4, steps: 40_920 },
-  "enwik8-12": { blocks: 12, dropout: 0.5, batchSize: 80, lr: 1e-4, steps: 86_920 },
+  "text8-6": { blocks: 6, batchSize: 170, lr: 5e-4, steps: 41_400 },
+  "text8-12": { blocks: 12, batchSize: 50, lr: 5e-5, steps: 140_640 },
+  "enwik8-6": { blocks: 6, batchSize: 170, lr: 5e-4, steps: 40_920 },
+  "enwik8-12": { blocks: 12, batchSize: 80, lr: 1e-4, steps: 86_920 },
 };
 
-function paperPreset(name: string, variant: string): Preset {
-  const { blocks, dropout, ...run } = paperRuns[name];
+/** A model of @diffmamba/models as settings. */
+const modelGroup = (name: string): Group => ({ ...modelPreset(name) });
+
+function paperPreset(name: string, variant: "mamba2" | "diffmamba2"): Preset {
+  const { blocks, ...run } = paperRuns[name];
+  // The vocabulary is that of the data: 27 letters, or the bytes that are there.
+  const { vocabSize: _, ...model } = modelGroup(`${name}-${variant}`);
   return {
     about: `the paper's ${variant === "mamba2" ? "Mamba-2" : "Diff-Mamba-2"} of ${blocks} blocks on ${name.split("-")[0]}`,
-    model: {
-      variant,
-      lambda: "vecsum",
-      dModel: 1024,
-      nLayers: blocks,
-      dState: 64,
-      expand: 2,
-      headDim: 128,
-      residual: "post",
-      norm: "layer",
-      lambdaIndex: "sublayer",
-      mixersPerBlock: 2,
-      feedForward: 4,
-      rescaleResidual: false,
-      dropout,
-      embeddingDropout: 0.25,
-      headDropout: 0.25,
-      // Three clusters that no character reaches stay in the softmax, as in the released models.
-      adaptive: { cutoffs: [19_997, 39_997, 199_997], divValue: 1 },
-      initializerRange: 0.5 / 32,
-      embeddingScale: 32,
-    },
+    model,
     data: { order: "rows", tokenizer: name.startsWith("text8") ? "text8" : "bytes" },
     train: {
       ...run,
@@ -116,19 +101,9 @@ function paperPreset(name: string, variant: string): Preset {
 }
 
 /** The 370M models of the Pile; what the paper leaves open (betas, clipping, the floor) is Mamba's own recipe. */
-const pile = (about: string, variant: string, pattern: string): Preset => ({
+const pile = (about: string, name: string): Preset => ({
   about,
-  model: {
-    variant,
-    pattern,
-    lambda: "vecsum",
-    vocabSize: 50_288,
-    dModel: 1024,
-    nLayers: 48,
-    dState: 128,
-    headDim: 64,
-    chunkSize: 256,
-  },
+  model: modelGroup(name),
   data: { valid: 0.001 },
   train: {
     steps: 47_684,
@@ -157,13 +132,9 @@ export const presets: Readonly<Record<string, Preset>> = {
       [`${name}-diffmamba2`, paperPreset(name, "diffmamba2")],
     ]),
   ),
-  "mamba2-370m": pile("Mamba-2 of 370M parameters", "mamba2", "all"),
-  "diffmamba2-370m": pile(
-    "Diff-Mamba-2 of 370M, every other layer differential (the paper's)",
-    "diffmamba2",
-    "alternate",
-  ),
-  "diffmamba2-370m-full": pile("Diff-Mamba-2 of 370M, every layer differential", "diffmamba2", "all"),
+  "mamba2-370m": pile("Mamba-2 of 370M parameters", "mamba2-370m"),
+  "diffmamba2-370m": pile("Diff-Mamba-2 of 370M, every other layer differential (the paper's)", "diffmamba2-370m"),
+  "diffmamba2-370m-full": pile("Diff-Mamba-2 of 370M, every layer differential", "diffmamba2-370m-full"),
 };
 
 export const presetNames: readonly string[] = Object.keys(presets);

@@ -16,7 +16,7 @@ namespace {
 /// Depth that a tile sums in registers: a panel of the right factor of so many rows stays in the first-level cache.
 constexpr int64_t kMaxDepth = 384;
 /// Up to so many columns of the result, the left factor is read where it is; further ones repay the copy.
-constexpr int64_t kDirectColumns = 512;
+constexpr int64_t kDirectColumns = 256;
 /// Up to so many rows of the result, the right factor is read where it is.
 constexpr int64_t kDirectRows = 48;
 /// Rows of the left factor that stay, a depth block of them, in the second-level cache.

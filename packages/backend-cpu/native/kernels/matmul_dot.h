@@ -4,6 +4,7 @@
 #pragma once
 
 #include "matmul_element.h"
+#include "matmul_quad.h"
 
 namespace diffmamba {
 namespace DIFFMAMBA_ISA {
@@ -44,19 +45,28 @@ void load_step(const Half* from, Vec (&v)[2]) {
 /// sums[r][w] += one step of vector r times one step of row w.
 template <int Vectors, int Rows, typename T>
 [[gnu::always_inline]] inline void dot_step(Vec (&sums)[Vectors][Rows], const float* kept, int64_t kept_pitch,
-                                            const T* const (&rows)[Rows], int64_t k) {
+                                            const T* const (&rows)[Rows], int64_t k, int64_t ahead) {
   constexpr int parts = kStep<T> / kLanes;
+  Vec row[Rows][parts];
 #pragma GCC unroll 4
   for (int w = 0; w < Rows; w++) {
-    Vec row[parts];
-    load_step(rows[w] + k, row);
+    load_step(rows[w] + k, row[w]);
+    __builtin_prefetch(rows[w] + k + ahead);
+  }
 #pragma GCC unroll 4
-    for (int r = 0; r < Vectors; r++) {
-      for (int part = 0; part < parts; part++) sums[r][w] += row[part] * load(kept + r * kept_pitch + part * kLanes);
+  for (int r = 0; r < Vectors; r++) {
+#pragma GCC unroll 2
+    for (int part = 0; part < parts; part++) {
+      const Vec vector = load(kept + r * kept_pitch + part * kLanes);
+#pragma GCC unroll 4
+      for (int w = 0; w < Rows; w++) sums[r][w] += row[w][part] * vector;
     }
   }
 }
 
+/// Bytes, or somewhat more, that the large matrix is fetched ahead: with several rows at a time, more of it is on its way
+/// than the machine sees to by itself.
+constexpr int64_t kFetchAhead = 8192;
 /// Rows of the large matrix whose products are written together.
 constexpr int64_t kDotRun = 64;
 
@@ -67,8 +77,10 @@ void dot_tile(const float* kept, int64_t kept_pitch, const T* from, int64_t pitc
   Vec sums[Vectors][Rows] = {};
   const T* rows[Rows];
   for (int w = 0; w < Rows; w++) rows[w] = from + w * pitch;
+  const int64_t group = Rows * pitch;
+  const int64_t ahead = (kFetchAhead / static_cast<int64_t>(sizeof(T)) / group + 1) * group;
   int64_t k = 0;
-  for (; k + step <= depth; k += step) dot_step<Vectors, Rows, T>(sums, kept + k, kept_pitch, rows, k);
+  for (; k + step <= depth; k += step) dot_step<Vectors, Rows, T>(sums, kept + k, kept_pitch, rows, k, ahead);
   if (k < depth) {
     T ends[Rows][step] = {};
     const T* last[Rows];
@@ -76,10 +88,14 @@ void dot_tile(const float* kept, int64_t kept_pitch, const T* from, int64_t pitc
       memcpy(ends[w], rows[w] + k, static_cast<size_t>(depth - k) * sizeof(T));
       last[w] = ends[w];
     }
-    dot_step<Vectors, Rows, T>(sums, kept + k, kept_pitch, last, 0);
+    dot_step<Vectors, Rows, T>(sums, kept + k, kept_pitch, last, 0, 0);
   }
-  for (int r = 0; r < Vectors; r++) {
-    for (int w = 0; w < Rows; w++) totals[r * kDotRun + w] = sum(sums[r][w]);
+  constexpr int count = Vectors * Rows;
+  for (int i = 0; i < count; i += 4) {
+    Vec v[4] = {};
+    for (int j = 0; j < 4 && i + j < count; j++) v[j] = sums[(i + j) / Rows][(i + j) % Rows];
+    const Quad four = sum_lanes(v[0], v[1], v[2], v[3]);
+    for (int j = 0; j < 4 && i + j < count; j++) totals[(i + j) / Rows * kDotRun + (i + j) % Rows] = four[j];
   }
 }
 

@@ -19,6 +19,12 @@ constexpr int kTileRows = 12;
 #else
 constexpr int kTileRows = 6;
 #endif
+/// Steps of the depth in one turn of the loop.
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr int kSteps = 8;
+#else
+constexpr int kSteps = 1;
+#endif
 constexpr int kTileColumns = 2 * kLanes;
 
 /// Where the rows of the left factor are: element (i, k) of a tile at i * row + k * column.
@@ -44,6 +50,15 @@ struct TileOut {
 template <int Vectors>
 using TileSums = Vec[kTileRows][Vectors];
 
+/// sum += left * right, the sum staying in its register: gcc, free to choose, moves sums about and runs out of registers.
+[[gnu::always_inline]] inline void add_product(Vec& sum, Vec left, Vec right) {
+#if defined(__FMA__)
+  asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(left), "v"(right));
+#else
+  sum += left * right;
+#endif
+}
+
 /// One step of the depth: a column of the left factor times a row of the right one.
 template <int Vectors, typename Rows, int... I>
 [[gnu::always_inline]] inline void step(TileSums<Vectors>& sums, const Rows& rows, const float* a, const float* a_low,
@@ -52,7 +67,7 @@ template <int Vectors, typename Rows, int... I>
   for (int v = 0; v < Vectors; v++) right[v] = load(b + v * kLanes);
   const auto row = [&](int i, Vec (&sum)[Vectors]) __attribute__((always_inline)) {
     const Vec left = splat(i < kTileRows / 2 ? a[i * rows.row] : a_low[(i - kTileRows / 2) * rows.row]);
-    for (int v = 0; v < Vectors; v++) sum[v] += left * right[v];
+    for (int v = 0; v < Vectors; v++) add_product(sum[v], left, right[v]);
   };
   (row(I, sums[I]), ...);
 }
@@ -69,13 +84,20 @@ template <int Vectors, typename Rows>
     __builtin_prefetch(out.at + i * out.pitch + out.columns - 1, 1);
   }
   const float* a_low = a + kTileRows / 2 * rows.row;
-  // One step a turn: unrolled further, gcc keeps sums in memory.
+  int64_t k = depth;
+  for (; k >= kSteps; k -= kSteps) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kSteps; j++, b += pitch) {
+      step<Vectors>(sums, rows, a + j * rows.column, a_low + j * rows.column, b, all);
+    }
+    a += kSteps * rows.column;
+    a_low += kSteps * rows.column;
+  }
 #pragma GCC unroll 1
-  for (int64_t k = 0; k < depth; k++) {
+  for (; k > 0; k--, b += pitch) {
     step<Vectors>(sums, rows, a, a_low, b, all);
     a += rows.column;
     a_low += rows.column;
-    b += pitch;
   }
   if (out.rows == kTileRows && out.columns == Vectors * kLanes) {
 #pragma GCC unroll 12

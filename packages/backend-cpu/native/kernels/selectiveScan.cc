@@ -57,6 +57,9 @@ Error selectiveScan(Args args) {
         const int64_t row = first + t;
         if (t % chunk_size == 0) block.store_states(saved.row(b * chunks + t / chunk_size), n, h);
         if (scan.restarts(b, t)) memset(static_cast<void*>(h), 0, static_cast<size_t>(n) * sizeof(Channels));
+        if (t + kAhead < tokens) {
+          for (const ScanRows& rows : {scan.u, scan.delta, scan.z, y}) block.prefetch(rows.row(row + kAhead));
+        }
         const Channels u = block.load(scan.u.row(row));
         Channels delta = block.load(scan.delta.row(row)), delta_u, out;
         for (int v = 0; v < kVectors; v++) {

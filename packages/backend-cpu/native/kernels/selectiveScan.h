@@ -3,6 +3,8 @@
 // Knows views and vectors. Knows neither direction of time.
 #pragma once
 
+#include <initializer_list>
+
 #include "../view.h"
 #include "lanes.h"
 #include "sequence.h"
@@ -28,31 +30,22 @@ struct Block {
 
   Channels load(const float* row) const {
     Channels x{};
-    if (row == nullptr) return x;
-    row += first;
-    for (int v = 0; v < kVectors; v++) {
-      const int64_t left = count - v * kLanes;
-      if (left >= kLanes) {
-        x[v] = DIFFMAMBA_ISA::load(row + v * kLanes);
-      } else if (left > 0) {
-        x[v] = load_part(row + v * kLanes, left);
-      }
-    }
+    if (row != nullptr) memcpy(&x, row + first, count == kBlock ? sizeof x : bytes());
     return x;
   }
 
   void store(float* row, const Channels& x) const {
-    if (row == nullptr) return;
-    row += first;
-    for (int v = 0; v < kVectors; v++) {
-      const int64_t left = count - v * kLanes;
-      if (left >= kLanes) {
-        DIFFMAMBA_ISA::store(row + v * kLanes, x[v]);
-      } else if (left > 0) {
-        store_part(row + v * kLanes, x[v], left);
-      }
-    }
+    if (row != nullptr) memcpy(row + first, &x, count == kBlock ? sizeof x : bytes());
   }
+
+  /// Asks for the channels of a row that will be wanted: rows are too far apart for the machine to foresee.
+  void prefetch(const float* row) const {
+    if (row != nullptr) __builtin_prefetch(row + first);
+  }
+
+  void clear(float* row) const { memset(row + first, 0, bytes()); }
+
+  size_t bytes() const { return static_cast<size_t>(count) * sizeof(float); }
 
   /// to[n] = a row of a (D, N) matrix for each channel, times `scale`; 0 where there is no matrix.
   void load_states(const float* matrix, int64_t n, Channels* to, float scale = 1) const {
@@ -85,7 +78,7 @@ struct ScanRows {
   float* row(int64_t i) const { return data == nullptr ? nullptr : data + i * pitch; }
 
   void clear(int64_t begin, int64_t end, const Block& block) const {
-    for (int64_t i = begin; data != nullptr && i < end; i++) block.store(row(i), Channels{});
+    for (int64_t i = begin; data != nullptr && i < end; i++) block.clear(row(i));
   }
 };
 
@@ -134,6 +127,9 @@ struct SelectiveScan {
     return {first, left < 0 ? 0 : left < kBlock ? left : kBlock};
   }
 };
+
+/// How many tokens ahead rows are asked for.
+constexpr int64_t kAhead = 8;
 
 /// e^(Delta A) is taken as 2^(Delta (A log2 e)).
 constexpr float kLog2E = 1.44269504f;

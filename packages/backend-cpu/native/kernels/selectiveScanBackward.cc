@@ -78,6 +78,9 @@ class Gradient {
     const Channels D = block.load(scan_.D.as<float>()), bias = block.load(scan_.delta_bias.as<float>());
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = b * scan_.length + t + i;
+      if (i + kAhead < count) {
+        for (const ScanRows& rows : {scan_.u, scan_.delta}) block.prefetch(rows.row(row + kAhead));
+      }
       Token& token = at.token[i];
       token.u = block.load(scan_.u.row(row));
       token.raw = block.load(scan_.delta.row(row));
@@ -132,6 +135,9 @@ class Gradient {
     Channels dD = at.dD[which], dbias = at.dbias[which];
     for (int64_t i = count - 1; i >= 0; i--) {
       const int64_t row = b * scan_.length + t + i;
+      if (i >= kAhead) {
+        for (const ScanRows& rows : {dy_, scan_.z, out.dz, out.du, out.ddelta}) block.prefetch(rows.row(row - kAhead));
+      }
       const Token& token = at.token[i];
       const Channels u = token.u, delta = token.delta;
       Channels dy = block.load(dy_.row(row));

@@ -1,6 +1,6 @@
-// Kernels against plain loops in doubles: any layout, lengths that fill no vector, 1, 2 and 3 threads with the same bits.
-// scripts/test-native.mjs builds and runs it, plain and with sanitizers.
-// Knows the kernels of reduce, indexing, random, norms, softmaxCrossEntropy and adamw.
+// Kernels over rows and lists against plain loops in doubles: pitches, lengths that fill no vector, absent arguments, and
+// the same bits with 1, 2 and 3 threads. scripts/test-native.mjs builds and runs it, plain and with sanitizers.
+// Knows the kernels of indexing, random, norms, softmaxCrossEntropy and adamw by their packed arguments alone.
 
 #include <algorithm>
 #include <limits>
@@ -16,170 +16,6 @@ using Doubles = std::vector<double>;
 
 const View absent{};
 const float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-/// A view of random layout: axes in any order, with gaps, some of them repeated (stride 0).
-struct Layout {
-  std::vector<int64_t> shape, strides;
-  int64_t room = 1;
-
-  Layout(int rank, int64_t most, bool repeats) : shape(static_cast<size_t>(rank)), strides(shape.size()) {
-    std::vector<size_t> order(shape.size());
-    for (size_t i = 0; i < order.size(); i++) order[i] = i;
-    for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[static_cast<size_t>(numbers.below(static_cast<int64_t>(i)))]);
-    for (const size_t axis : order) {
-      shape[axis] = 1 + numbers.below(most);
-      const bool repeated = repeats && numbers.below(5) == 0;
-      strides[axis] = repeated ? 0 : room;
-      if (!repeated) room *= shape[axis] + (numbers.below(3) == 0 ? 2 : 0);
-    }
-  }
-
-  int64_t size() const {
-    int64_t n = 1;
-    for (const int64_t size : shape) n *= size;
-    return n;
-  }
-};
-
-/// Calls body(index) for every index of a shape, in order.
-void each_index(const std::vector<int64_t>& shape, const std::function<void(const std::vector<int64_t>&)>& body) {
-  std::vector<int64_t> index(shape.size());
-  while (true) {
-    body(index);
-    size_t axis = shape.size();
-    for (; axis > 0; axis--) {
-      if (++index[axis - 1] < shape[axis - 1]) break;
-      index[axis - 1] = 0;
-    }
-    if (axis == 0) return;
-  }
-}
-
-int64_t offset(const std::vector<int64_t>& index, const std::vector<int64_t>& strides) {
-  int64_t at = 0;
-  for (size_t i = 0; i < index.size(); i++) at += index[i] * strides[i];
-  return at;
-}
-
-std::vector<int64_t> dense(const std::vector<int64_t>& shape) {
-  std::vector<int64_t> strides(shape.size());
-  int64_t stride = 1;
-  for (size_t i = shape.size(); i > 0; stride *= shape[--i]) strides[i - 1] = stride;
-  return strides;
-}
-
-template <typename T>
-void test_reduce_layout(const Layout& from, uint64_t reduced, double low, double high) {
-  Array<T> x(from.room, low, high);
-  if (sizeof(T) == 4 && kType<T> == DType::f32 && numbers.below(3) == 0) x[numbers.below(x.size())] = static_cast<T>(kNaN);
-  std::vector<int64_t> shape = from.shape;
-  for (size_t axis = 0; axis < shape.size(); axis++) {
-    if (reduced >> axis & 1) shape[axis] = 1;
-  }
-  const std::vector<int64_t> steps = dense(shape);
-  std::vector<int64_t> target = steps;
-  for (size_t axis = 0; axis < shape.size(); axis++) target[axis] = shape[axis] == 1 ? 0 : steps[axis];
-  int64_t size = 1;
-  for (const int64_t n : shape) size *= n;
-  Doubles sums(static_cast<size_t>(size)), greatest(static_cast<size_t>(size), -HUGE_VAL);
-  each_index(from.shape, [&](const std::vector<int64_t>& index) {
-    const double value = static_cast<double>(x[offset(index, from.strides)]);
-    const size_t to = static_cast<size_t>(offset(index, target));
-    sums[to] += value;
-    if (value > greatest[to] || std::isnan(value)) greatest[to] = value;
-  });
-  if (kType<T> == DType::u8) {
-    for (double& sum : sums) sum = std::fmod(sum, 256);
-  }
-  Array<T> y(size);
-  const View in = x.view(from.shape, from.strides), out = y.view(shape, steps);
-  title = "reduce sum";
-  run(reduce, Packed() << 0 << in << out, {y});
-  close("sum", y, sums, 1e-6);
-  title = "reduce max";
-  run(reduce, Packed() << 1 << in << out, {y});
-  close("max", y, greatest, 0);
-}
-
-void test_reduce() {
-  for (int i = 0; i < 300; i++) {
-    const int rank = static_cast<int>(numbers.below(7));
-    const Layout from(rank, rank > 4 ? 6 : rank > 2 ? 14 : 70, true);
-    const uint64_t reduced = numbers.word();
-    test_reduce_layout<float>(from, reduced, -1, 1);
-    if (i % 3 == 0) test_reduce_layout<int32_t>(from, reduced, -1e6, 1e6);
-    if (i % 3 == 1) test_reduce_layout<uint8_t>(from, reduced, 0, 255);
-  }
-  // Long enough for segments, on either side and in the middle; all, and nothing, reduced.
-  Layout large(3, 1, false);
-  const std::vector<int64_t> shapes[] = {{1, 1, 300001}, {70001, 1, 5}, {5001, 3, 67}, {3, 300, 301}};
-  for (const std::vector<int64_t>& shape : shapes) {
-    large.shape = shape;
-    large.strides = dense(shape);
-    large.room = large.size();
-    for (const uint64_t reduced : {1u, 2u, 4u, 5u, 7u}) test_reduce_layout<float>(large, reduced, -1, 1);
-  }
-}
-
-template <typename T>
-void test_argmax_of(const Layout& from, double low, double high) {
-  title = "argmax";
-  Array<T> x(from.room, low, high);
-  if (kType<T> == DType::f32) {
-    for (int i = 0; i < 3; i++) x[numbers.below(x.size())] = static_cast<T>(i == 0 ? kNaN : -INFINITY);
-  }
-  const std::vector<int64_t> shape(from.shape.begin(), from.shape.end() - 1);
-  const int64_t n = from.shape.back();
-  Doubles expected;
-  each_index(shape, [&](const std::vector<int64_t>& index) {
-    const int64_t at = offset(index, {from.strides.begin(), from.strides.end() - 1});
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++) best = x[at + i * from.strides.back()] > x[at + best * from.strides.back()] ? i : best;
-    expected.push_back(static_cast<double>(best));
-  });
-  Array<int32_t> y(static_cast<int64_t>(expected.size()));
-  run(argmax, Packed() << x.view(from.shape, from.strides) << y.view(shape), {y});
-  close("index", y, expected, 0);
-}
-
-void test_argmax() {
-  for (int i = 0; i < 200; i++) {
-    const Layout from(1 + static_cast<int>(numbers.below(4)), i % 2 == 0 ? 20 : 100, true);
-    if (from.size() > 300000) continue;
-    test_argmax_of<float>(from, -3, 3);
-    test_argmax_of<int32_t>(from, -9, 9);
-    test_argmax_of<uint8_t>(from, 0, 4);
-  }
-  Layout wide(2, 1, false);
-  wide.shape = {3, 50281};
-  wide.strides = dense(wide.shape);
-  wide.room = wide.size();
-  test_argmax_of<float>(wide, -9, 9);
-}
-
-void test_cumsum() {
-  title = "cumsum";
-  for (int i = 0; i < 200; i++) {
-    const Layout from(1 + static_cast<int>(numbers.below(4)), i % 4 == 0 ? 140 : 12, true);
-    if (from.size() > 300000) continue;
-    const size_t axis = static_cast<size_t>(numbers.below(static_cast<int64_t>(from.shape.size())));
-    const bool reverse = numbers.below(2) == 1;
-    Array<float> x(from.room, -1, 1), y(from.size());
-    const std::vector<int64_t> steps = dense(from.shape);
-    Doubles expected(static_cast<size_t>(from.size()));
-    each_index(from.shape, [&](const std::vector<int64_t>& index) {
-      std::vector<int64_t> part = index;
-      double sum = 0;
-      for (int64_t t = 0; t < from.shape[axis]; t++) {
-        part[axis] = t;
-        if (reverse ? t >= index[axis] : t <= index[axis]) sum += static_cast<double>(x[offset(part, from.strides)]);
-      }
-      expected[static_cast<size_t>(offset(index, steps))] = sum;
-    });
-    run(cumsum, Packed() << x.view(from.shape, from.strides) << y.view(from.shape) << static_cast<double>(axis) << reverse, {y});
-    close("sums", y, expected, 1e-6);
-  }
-}
 
 template <typename T>
 void test_gather(int64_t rows, int64_t columns, int64_t count) {
@@ -458,19 +294,7 @@ void test_adamw(bool finite) {
   check(std::isnan(out[0]), "of NaN is %g", static_cast<double>(out[0]));
 }
 
-}  // namespace
-}  // namespace testing
-}  // namespace diffmamba
-
-int main() {
-  using namespace diffmamba::testing;
-  if (!diffmamba::pool_start(3)) {
-    fprintf(stderr, "three threads cannot be started\n");
-    return 1;
-  }
-  test_reduce();
-  test_argmax();
-  test_cumsum();
+void test_indexing() {
   for (const int64_t columns : {1, 3, 64, 700}) {
     test_gather<float>(50, columns, 301);
     test_gather<int32_t>(50, columns, 301);
@@ -478,7 +302,9 @@ int main() {
     test_gather<uint16_t>(50, columns, 301);
     for (const int64_t count : {0, 1, 900}) test_scatter_add(37, columns, count);
   }
-  test_random();
+}
+
+void test_norms() {
   for (int gate = 0; gate < 3; gate++) {
     test_rms_norm(1, 1, 5, gate);
     test_rms_norm(7, 2, 13, gate);
@@ -489,12 +315,25 @@ int main() {
     test_layer_norm(300, width, false);
     test_layer_norm(3, width, true);
   }
+}
+
+void test_cross_entropies() {
   for (const int64_t classes : {1, 2, 10, 256, 5003}) {
     test_cross_entropy(9, classes, 8);
     test_cross_entropy(101, classes, 60);
   }
+}
+
+void test_optimizer() {
   test_adamw(true);
   test_adamw(false);
-  printf("%d of %d checks passed\n", checks - failures, checks);
-  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace testing
+}  // namespace diffmamba
+
+int main() {
+  using namespace diffmamba::testing;
+  return finish({test_indexing, test_random, test_norms, test_cross_entropies, test_optimizer});
 }

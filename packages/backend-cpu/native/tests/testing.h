@@ -186,5 +186,16 @@ void close(const char* what, const Array<T>& x, const std::vector<double>& expec
   check(error <= limit, "%s: relative error %.3g is above %.3g", what, error, limit);
 }
 
+/// Starts three threads, runs the tests, and gives the exit status of the program.
+inline int finish(const std::vector<void (*)()>& tests) {
+  if (!pool_start(3)) {
+    fprintf(stderr, "three threads cannot be started\n");
+    return 1;
+  }
+  for (const auto test : tests) test();
+  printf("%d of %d checks passed\n", checks - failures, checks);
+  return failures == 0 ? 0 : 1;
+}
+
 }  // namespace testing
 }  // namespace diffmamba

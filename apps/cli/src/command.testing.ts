@@ -1,0 +1,124 @@
+// Layer: apps/cli, for tests. The real command in processes of its own, in a temporary folder, on text that the test makes itself.
+// Wants the build: dist/main.js. Knows no command.
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import process from "node:process";
+
+const app = path.join(import.meta.dirname, "..");
+
+/** The launcher's file. */
+export const program = path.join(app, "bin/diffmamba.js");
+
+export interface Outcome {
+  /** Exit code, or the signal that ended it. */
+  readonly code: number | NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Started {
+  readonly process: ChildProcess;
+  readonly ended: Promise<Outcome>;
+}
+
+export interface Workplace {
+  /** A folder of its own, in which commands run; removed at the end. */
+  readonly folder: string;
+  at(...parts: string[]): string;
+  /** Writes a file below the folder. */
+  write(name: string, content: string | Uint8Array): void;
+  read(name: string): Buffer;
+  /** Starts `diffmamba ARGS`. */
+  start(args: readonly string[], env?: NodeJS.ProcessEnv): Started;
+  /** `diffmamba ARGS` to its end. */
+  run(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Outcome>;
+  /** The document that `diffmamba ARGS --json` prints. @throws Error with stderr where it fails or prints something else */
+  json<T = Record<string, unknown>>(args: readonly string[]): Promise<T>;
+  /** Any command to its end. */
+  shell(command: string, args: readonly string[]): Promise<Outcome>;
+  dispose(): void;
+}
+
+export function workplace(): Workplace {
+  if (!existsSync(path.join(app, "dist/main.js"))) {
+    throw new Error(
+      "apps/cli/dist/main.js is missing: these tests run the built command; build it with `npm run setup`.",
+    );
+  }
+  const folder = mkdtempSync(path.join(os.tmpdir(), "diffmamba-cli-"));
+  const children = new Set<ChildProcess>();
+  const at = (...parts: string[]) => path.join(folder, ...parts);
+  const launch = (command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Started => {
+    const { DIFFMAMBA_DATA: _, DIFFMAMBA_DEBUG: __, ...inherited } = process.env;
+    const child = spawn(command, args, {
+      cwd: folder,
+      env: { ...inherited, NO_COLOR: "1", ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    children.add(child);
+    let [stdout, stderr] = ["", ""];
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    const ended = new Promise<Outcome>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (code, signal) => {
+        children.delete(child);
+        resolve({ code: code ?? signal, stdout, stderr });
+      });
+    });
+    return { process: child, ended };
+  };
+  const start = (args: readonly string[], env?: NodeJS.ProcessEnv) => launch(process.execPath, [program, ...args], env);
+  return {
+    folder,
+    at,
+    write: (name, content) => writeFileSync(at(name), content),
+    read: (name) => readFileSync(at(name)),
+    start,
+    run: (args, env) => start(args, env).ended,
+    shell: (command, args) => launch(command, args).ended,
+    async json<T>(args: readonly string[]) {
+      const { code, stdout, stderr } = await start([...args, "--json"]).ended;
+      if (code !== 0) throw new Error(`diffmamba ${args.join(" ")} ended with ${code}:\n${stderr}`);
+      // One document and a line's end: JSON.parse refuses a second one.
+      return JSON.parse(stdout) as T;
+    },
+    dispose() {
+      for (const child of children) child.kill("SIGKILL");
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Text of words that a small model can learn something of: about `characters` of them, the same every time. */
+export function someText(characters: number): string {
+  const words = ["the", "state", "of", "a", "space", "differs", "from", "its", "noise", "and", "naïve", "scans"];
+  let text = "";
+  for (let state = 1; text.length < characters; ) {
+    state = (state * 1103515245 + 12345) % 2 ** 31;
+    const word = words[(state >> 16) % words.length];
+    text += `${word}${(state >> 8) % 9 === 0 ? ".\n" : " "}`;
+  }
+  return text;
+}
+
+/** Flags of a model and a run of which a step takes milliseconds. */
+export const smallest: readonly string[] = [
+  ...["--preset", "tiny"],
+  ...[
+    "dModel=16",
+    "headDim=8",
+    "dState=4",
+    "batchSize=2",
+    "length=16",
+    "evalTokens=64",
+    "sampleTokens=0",
+    "saveEvery=5",
+  ].flatMap((setting) => ["--set", setting]),
+];
