@@ -63,7 +63,7 @@ export function findAddon(): AddonSearch {
   const reason =
     failures.length > 0
       ? `its native addon does not load: ${failures.join("; ")}`
-      : `there is no native addon for ${platform}; with a C++ compiler, \`npm run setup\` (or this package's build-addon script) makes one`;
+      : `there is no native addon for ${platform}; with a C++ compiler, scripts/build-addon.mjs of this package makes one`;
   found = { addon: undefined, reason };
   return found;
 }
