@@ -1,7 +1,7 @@
 // Finds the native addon: the platform's prebuilt package, else the one built in this package's folder.
 // Knows file names. Knows no kernel.
 
-import { createRequire } from "node:module";
+import module from "node:module";
 import { fileURLToPath } from "node:url";
 
 /** The native side, function by function; see native/addon.cc. */
@@ -24,7 +24,7 @@ export type AddonSearch =
   | { readonly addon: Addon; readonly path: string }
   | { readonly addon: undefined; readonly reason: string };
 
-const require = createRequire(import.meta.url);
+const nodeRequire = module.createRequire(import.meta.url);
 
 /** Where an addon may be, best first. */
 function candidates(): string[] {
@@ -36,7 +36,7 @@ function candidates(): string[] {
 
 function load(path: string): { addon: Addon } | { missing: boolean; reason: string } {
   try {
-    const addon = require(path) as Addon;
+    const addon = nodeRequire(path) as Addon;
     if (addon.describe().isa !== "none") return { addon };
     return { missing: false, reason: "it was built for another instruction set than this machine's" };
   } catch (error) {

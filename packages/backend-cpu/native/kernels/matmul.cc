@@ -18,9 +18,11 @@ namespace {
 /// A loop is cut into so many pieces at most, each of so many multiplications at least: more time than waking a thread takes.
 constexpr int64_t kPieces = 16;
 constexpr int64_t kPieceProducts = 1 << 19;
-/// A result of up to so many rows is made of dot products where both factors have contiguous depth.
-constexpr int64_t kDotVectors = 16;
+/// A result of up to so many rows is made of dot products where both factors have contiguous depth: always, and where the
+/// depth is so many times the number of rows.
 constexpr int64_t kFewVectors = 4;
+constexpr int64_t kDotVectors = 16;
+constexpr int64_t kDotDepth = 16;
 /// Bytes of the large matrix that one piece of dot products reads.
 constexpr int64_t kDotPieceBytes = 1 << 17;
 /// Matrices of a batch with fewer multiplications are shared out whole.
@@ -33,13 +35,16 @@ constexpr int64_t kMaxPieceColumns = 2048;
 constexpr int64_t kPassFloats = 1 << 19;
 constexpr int64_t kPassProducts = 1 << 27;
 /// Depth from which on a result of halves is summed up in f32 first.
-constexpr int64_t kLongDepth = 4096;
+constexpr int64_t kLongDepth = 2048;
 /// Floats that one piece of packing packs.
 constexpr int64_t kPackPiece = 1 << 15;
-/// A result of so few pieces is cut by depth instead.
-constexpr int64_t kFewBlocks = 4;
-/// Depth that a partial sum has at least where the depth is what is shared out.
+/// A result of so few elements is cut by depth instead, into parts of such a depth at least.
+constexpr int64_t kSmallResult = 1 << 14;
 constexpr int64_t kPartDepth = 512;
+/// A result of up to so many columns is made transposed where the left factor would be packed for few columns only.
+constexpr int64_t kNarrowColumns = 24;
+/// Elements of a row of partial sums that are combined at a time.
+constexpr int64_t kCombined = 256;
 
 /// Says whether all pieces had memory.
 class Memory {
@@ -168,7 +173,8 @@ struct Cut {
 void pack(const Product& p, const Packed& packed, Memory& memory) {
   const int64_t block = p.depth_block();
   const int64_t blocks = pieces_of(p.depth, block);
-  const auto& [left, right] = packed;
+  const auto& left = packed.left;
+  const auto& right = packed.right;
   const int64_t left_run = round_up(pieces_of(kPackPiece, block), kTileRows);
   const int64_t right_run = round_up(pieces_of(kPackPiece, block), kTileColumns);
   const int64_t left_runs = left.at == nullptr ? 0 : pieces_of(left.end, left_run);
@@ -235,53 +241,68 @@ Error multiply_passes(const Product& p) {
   return nullptr;
 }
 
-/// out (+)= the sum of `parts` results that lie one after another, in order.
-void combine(const Product& p, float* sums, int64_t parts) {
+/// f32 results of one product that lie one after another, of parts of its depth, perhaps transposed.
+struct Partial {
+  float* sums;
+  int64_t parts;
+  bool transposed;
+};
+
+/// out (+)= the sum of all parts, in order.
+void combine(const Product& p, const Partial& partial) {
   const int64_t size = p.rows * p.columns;
-  parallel_for(p.rows, 1 + kPackPiece / (parts * p.columns), [&](int64_t begin, int64_t end) {
+  const int64_t row_step = partial.transposed ? 1 : p.columns;
+  const int64_t column_step = partial.transposed ? p.rows : 1;
+  parallel_for(p.rows, 1 + kPackPiece / (partial.parts * p.columns), [&](int64_t begin, int64_t end) {
+    float row[kCombined];
     for (int64_t i = begin; i < end; i++) {
-      float* const row = sums + i * p.columns;
-      for (int64_t part = 1; part < parts; part++) {
-        const float* const other = row + part * size;
-        for (int64_t j = 0; j < p.columns; j++) row[j] += other[j];
+      for (int64_t j = 0; j < p.columns; j += kCombined) {
+        const int64_t columns = std::min(kCombined, p.columns - j);
+        const float* from = partial.sums + i * row_step + j * column_step;
+        for (int64_t c = 0; c < columns; c++) row[c] = from[c * column_step];
+        for (int64_t part = 1; part < partial.parts; part++) {
+          from += size;
+          for (int64_t c = 0; c < columns; c++) row[c] += from[c * column_step];
+        }
+        with_type(p.out, i, j, [&](auto* to) { narrow(row, to, columns, p.add); });
       }
-      with_type(p.out, i, 0, [&](auto* to) { narrow(row, to, p.columns, p.add); });
     }
   });
 }
 
-/// Results of `parts` parts of the depth side by side, then their sum; with one part, f32 sums for a result of halves.
-Error partial_sums(const Product& p, int64_t parts) {
+/// The product by way of f32 results of so many parts of the depth.
+Error multiply_parts(const Product& p, int64_t parts, bool transposed) {
   Memory memory;
-  const int64_t size = p.rows * p.columns;
-  float* const sums = scratch(Use::sums).floats(parts * size);
+  float* const sums = scratch(Use::sums).floats(parts * p.rows * p.columns);
   memory.note(sums != nullptr);
   if (sums == nullptr) return memory.error(p);
-  const auto part = [&](int64_t n, int64_t k0, int64_t k1) {
-    Product q = p.part(k0, k1);
-    q.out = {reinterpret_cast<char*>(sums + n * size), DType::f32, p.columns, 1};
-    q.add = false;
-    return q;
+  const auto part = [&](int64_t n) {
+    const int64_t k0 = n * p.depth / parts;
+    const Product q = p.part(k0, (n + 1) * p.depth / parts);
+    Product result = transposed ? q.transposed() : q;
+    result.out = {reinterpret_cast<char*>(sums + n * p.rows * p.columns), DType::f32, result.columns, 1};
+    result.add = false;
+    return result;
   };
   if (parts == 1) {
-    if (const Error error = multiply_passes(part(0, 0, p.depth))) return error;
+    if (const Error error = multiply_passes(part(0))) return error;
   } else {
     parallel_for(parts, 1, [&](int64_t n, int64_t) {
-      const Product q = part(n, n * p.depth / parts, (n + 1) * p.depth / parts);
-      memory.note(multiply_block(q, 0, p.rows, 0, p.columns, {}));
+      const Product q = part(n);
+      memory.note(multiply_block(q, 0, q.rows, 0, q.columns, {}));
     });
     if (const Error error = memory.error(p)) return error;
   }
-  combine(p, sums, parts);
+  combine(p, {sums, parts, transposed});
   return nullptr;
 }
 
 Error one_matrix(const Product& p) {
-  const int64_t parts = std::min(kPieces, p.depth / kPartDepth);
-  const int64_t blocks = (1 + p.rows / kPieceRows) * (1 + p.columns / (4 * kPieceColumns));
-  if (parts > 1 && blocks <= kFewBlocks && p.rows * p.columns * p.depth >= 2 * kPieceProducts) return partial_sums(p, parts);
-  if (p.out.dtype != DType::f32 && p.depth > kLongDepth) return partial_sums(p, 1);
-  return multiply_passes(p);
+  const bool transposes = p.columns <= kNarrowColumns && !p.left.by_rows() && p.left.dtype == DType::f32;
+  const bool splits = p.rows * p.columns <= kSmallResult && p.rows * p.columns * p.depth >= 2 * kPieceProducts;
+  const int64_t parts = splits ? std::clamp<int64_t>(p.depth / kPartDepth, 1, kPieces) : 1;
+  const bool sums_apart = p.out.dtype != DType::f32 && p.depth > kLongDepth;
+  return parts > 1 || transposes || sums_apart ? multiply_parts(p, parts, transposes) : multiply_passes(p);
 }
 
 /// One matrix of a view of (batch, rows, columns): by rows or by columns, as asked for where it could be seen as either.
@@ -320,7 +341,10 @@ void clear(const Batch& batch) {
 
 bool is_float(const View& v) { return v.dtype == DType::f32 || v.dtype == DType::bf16 || v.dtype == DType::f16; }
 
-bool suits_dots(const Product& p) { return p.right.row == 1 && p.rows <= (p.left.by_rows() ? kDotVectors : kFewVectors); }
+bool suits_dots(const Product& p) {
+  if (p.right.row != 1 || p.rows > kDotVectors) return false;
+  return p.rows <= kFewVectors || (p.left.by_rows() && p.depth >= kDotDepth * p.rows);
+}
 
 }  // namespace
 

@@ -140,14 +140,15 @@ inline void pack_right(const Matrix& right, int64_t k0, int64_t k1, int64_t j0, 
 /// The rows of a block's left factor, one depth block of them: where they are, or packed.
 struct LeftRows {
   const float* at;
-  /// Elements from one row to the next; 0 where they are packed in panels of a tile's rows.
+  /// Elements from one row to the next; kInPanels where they are packed in panels of a tile's rows.
+  static constexpr int64_t kInPanels = -1;
   int64_t pitch;
   /// The last tile's rows, where there are fewer than a tile has: in panels.
   const float* last;
 };
 
 inline LeftRows packed_rows(const float* at, int64_t rows, int64_t depth) {
-  return {at, 0, at + rows / kTileRows * kTileRows * depth};
+  return {at, LeftRows::kInPanels, at + rows / kTileRows * kTileRows * depth};
 }
 
 /// Rows i0 .. i1, depth k0 .. k1. `to` is room for (i1 - i0 + 2 kTileRows) x (k1 - k0) + kTileRows.
@@ -184,7 +185,7 @@ void multiply_panel(const LeftRows& left, int64_t depth, const float* right, int
   int64_t i = 0;
   out.rows = kTileRows;
   for (; i + kTileRows <= rows; i += kTileRows, out.at += kTileRows * out.pitch) {
-    if (left.pitch == 0) {
+    if (left.pitch == LeftRows::kInPanels) {
       tile<Vectors>(depth, PackedRows{}, left.at + i * depth, right, pitch, out);
     } else {
       tile<Vectors>(depth, DirectRows{left.pitch}, left.at + i * left.pitch, right, pitch, out);

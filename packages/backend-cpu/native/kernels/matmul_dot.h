@@ -1,5 +1,5 @@
-// Few vectors times many: every row of a large matrix is read once and multiplied with each of a few vectors, which stay
-// in the first-level cache. One-token decoding is this; it runs at the speed of memory.
+// Few vectors times many: every row of a large matrix is read once and multiplied with each of a few vectors, which
+// stay in the first-level cache. One-token decoding is this; it runs at the speed of memory.
 // Knows dot products. Knows no blocking and no threads.
 #pragma once
 
@@ -48,17 +48,13 @@ template <int Vectors, int Rows, typename T>
                                             const T* const (&rows)[Rows], int64_t k, int64_t ahead) {
   constexpr int parts = kStep<T> / kLanes;
   Vec row[Rows][parts];
-#pragma GCC unroll 4
   for (int w = 0; w < Rows; w++) {
     load_step(rows[w] + k, row[w]);
     __builtin_prefetch(rows[w] + k + ahead);
   }
-#pragma GCC unroll 4
   for (int r = 0; r < Vectors; r++) {
-#pragma GCC unroll 2
     for (int part = 0; part < parts; part++) {
       const Vec vector = load(kept + r * kept_pitch + part * kLanes);
-#pragma GCC unroll 4
       for (int w = 0; w < Rows; w++) sums[r][w] += row[w][part] * vector;
     }
   }

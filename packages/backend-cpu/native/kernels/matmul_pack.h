@@ -46,11 +46,14 @@ void pack_columns(const T* from, int64_t pitch, int64_t depth, int64_t columns, 
 template <int Width>
 void pack_transposed(const float* from, int64_t pitch, int64_t depth, int64_t columns, float* to) {
   static_assert(Width % 4 == 0, "panels are quads wide");
+  const int64_t quads = columns / 4 * 4;
   int64_t k = 0;
-  if (columns == Width) {
-    for (; k + 4 <= depth; k += 4) {
-      for (int64_t j = 0; j < Width; j += 4) transpose_quads(from + j * pitch + k, pitch, to + k * Width + j, Width);
-      for (int64_t j = k / 4 % 4; j < Width; j += 4) __builtin_prefetch(from + j * pitch + k + kFloatsAhead);
+  for (; k + 4 <= depth; k += 4) {
+    float* const row = to + k * Width;
+    for (int64_t j = 0; j < quads; j += 4) transpose_quads(from + j * pitch + k, pitch, row + j, Width);
+    for (int64_t j = k / 4 % 4; j < columns; j += 4) __builtin_prefetch(from + j * pitch + k + kFloatsAhead);
+    for (int64_t j = quads; j < Width; j++) {
+      for (int64_t i = 0; i < 4; i++) row[i * Width + j] = j < columns ? from[j * pitch + k + i] : 0;
     }
   }
   for (; k < depth; k++) {
