@@ -14,11 +14,15 @@ export class CpuBuffer implements BackendBuffer {
 
 /** Sizes up to here are classes of their own. */
 const EXACT_BELOW = 4096;
+/** Free bytes are kept up to here, or to the most that was in use at once. */
+const KEEP_AT_LEAST = 2 ** 26;
 
 export class Memory {
   /** Free buffers by capacity. */
   readonly #free = new Map<number, CpuBuffer[]>();
   #held = 0;
+  #live = 0;
+  #peak = 0;
 
   constructor(
     private readonly addon: Addon,
@@ -33,12 +37,19 @@ export class Memory {
   /** @throws BackendError when there is none left */
   allocate(bytes: number): CpuBuffer {
     const capacity = sizeClass(bytes);
-    const pooled = this.#free.get(capacity)?.pop();
-    if (pooled !== undefined) return pooled;
+    const buffer = this.#free.get(capacity)?.pop() ?? this.#fresh(capacity, bytes);
+    this.#live += capacity;
+    this.#peak = Math.max(this.#peak, this.#live);
+    return buffer;
+  }
+
+  #fresh(capacity: number, bytes: number): CpuBuffer {
+    // Sizes that change all the time would fill the lists with what nobody asks for again.
+    if (this.#held - this.#live > Math.max(this.#peak, KEEP_AT_LEAST)) this.trim();
     const address = this.#ask(capacity);
     if (address === 0) {
       throw new BackendError(
-        `out of memory: ${bytes.toLocaleString("en")} bytes could not be had; ${this.#held.toLocaleString("en")} are held.`,
+        `out of memory: ${grouped(bytes)} bytes could not be had; ${grouped(this.#held)} are held.`,
       );
     }
     this.#held += capacity;
@@ -46,6 +57,7 @@ export class Memory {
   }
 
   free(buffer: CpuBuffer): void {
+    this.#live -= buffer.bytes;
     const list = this.#free.get(buffer.bytes);
     if (list === undefined) this.#free.set(buffer.bytes, [buffer]);
     else list.push(buffer);
@@ -71,10 +83,15 @@ export class Memory {
   }
 }
 
-/** Capacities: multiples of 64 bytes up to a page, then eight steps to each doubling, so that at most an eighth is wasted. */
+/** 1234567 as "1,234,567". Not by `toLocaleString`: its tables want memory, and where there is none Node aborts. */
+function grouped(value: number): string {
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+/** Capacities: multiples of 64 bytes up to a page, then 64 steps to each doubling, so that little is wasted and lengths that are nearly the same share. */
 function sizeClass(bytes: number): number {
   const size = Math.max(64, Math.ceil(bytes / 64) * 64);
   if (size <= EXACT_BELOW) return size;
-  const step = 2 ** (Math.floor(Math.log2(size - 1)) - 3);
+  const step = 2 ** (Math.floor(Math.log2(size - 1)) - 6);
   return Math.ceil(size / step) * step;
 }

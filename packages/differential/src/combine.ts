@@ -2,9 +2,10 @@
 // Knows a norm and numbers. Knows no mixer.
 
 import type { RMSNorm } from "@diffmamba/nn";
-import type { Tensor } from "@diffmamba/tensor";
+import { rmsNorm, type Tensor } from "@diffmamba/tensor";
 
-/** With no norm ("without subln" in the paper's table 2) the factor stays. */
+/** The factor goes into the norm's weight, so that no pass over p is made for it. With no norm ("without subln" in the paper's table 2) it stays. */
 export function finish(p: Tensor, subln: RMSNorm | undefined, initial: number): Tensor {
-  return (subln?.forward(p) ?? p).mul(1 - initial);
+  if (subln === undefined) return p.mul(1 - initial);
+  return rmsNorm(p, subln.weight.mul(1 - initial), { eps: subln.eps });
 }

@@ -90,18 +90,30 @@ export class Backbone extends Module {
   }
 
   /** (B, L, D) -> (B, L, D), and the state of every mixer after it. */
-  run(x: Tensor, { initialState, ...sequence }: BackboneOptions = {}): { y: Tensor; state: ModelState } {
+  run(x: Tensor, options: BackboneOptions = {}): { y: Tensor; state: ModelState } {
     const state: MixerState[] = [];
+    return { y: this.#through(x, options, (after) => void state.push(after)), state };
+  }
+
+  /** {@link run} for whoever wants no states: each is freed at once. */
+  forward(x: Tensor, options: BackboneOptions = {}): Tensor {
+    return this.#through(x, options, (after) => {
+      for (const tensor of after) tensor.dispose();
+    });
+  }
+
+  #through(x: Tensor, { initialState, ...sequence }: BackboneOptions, visit: (after: MixerState) => void): Tensor {
     let y = x;
+    let mixers = 0;
     for (const sublayer of this.sublayers) {
       const isMixer = sublayer.layer instanceof Mixer;
-      const before = isMixer ? initialState?.[state.length] : undefined;
+      const before = isMixer ? initialState?.[mixers++] : undefined;
       const result = sublayer.run(y, { ...sequence, ...(before && { initialState: before }) });
-      if (isMixer) state.push(result.state);
+      if (isMixer) visit(result.state);
       if (y !== x) y.dispose();
       y = result.y;
     }
-    return { y, state };
+    return y;
   }
 
   /** The state before any token, for `batch` rows. The caller owns it. */

@@ -97,30 +97,41 @@ export class MambaLM extends Module {
    * initial state: the scan begins each but the first with zeros
    */
   run(tokens: Tensor, options: BackboneOptions = {}): { hidden: Tensor; state: ModelState } {
+    return scope(() => {
+      const { y, state } = this.backbone.run(this.#embed(tokens, options), options);
+      return { hidden: this.normF?.forward(y) ?? y, state };
+    });
+  }
+
+  #embed(tokens: Tensor, options: BackboneOptions): Tensor {
     if (options.seqIdx !== undefined && this.config.learnableInitialState) {
       throw new ValueError(
         "seqIdx: sequences cannot be packed where the initial state is learned; give them a row each.",
       );
     }
+    const { embeddingScale } = this.config;
+    const embedded = this.vocabulary.embed(tokens);
+    return embeddingScale === 1 ? embedded : embedded.mul(embeddingScale);
+  }
+
+  /** Like the hidden values of {@link run}; no state outlives its layer. */
+  #hidden(tokens: Tensor, options: BackboneOptions): Tensor {
     return scope(() => {
-      const { embeddingScale } = this.config;
-      const embedded = this.vocabulary.embed(tokens);
-      const x = embeddingScale === 1 ? embedded : embedded.mul(embeddingScale);
-      const { y, state } = this.backbone.run(x, options);
-      return { hidden: this.normF?.forward(y) ?? y, state };
+      const y = this.backbone.forward(this.#embed(tokens, options), options);
+      return this.normF?.forward(y) ?? y;
     });
   }
 
   /** Tokens (B, L) i32 -> logits (B, L, V). */
   forward(tokens: Tensor, options: ForwardOptions = {}): Tensor {
-    return scope(() => this.vocabulary.logits(this.run(tokens, options).hidden));
+    return scope(() => this.vocabulary.logits(this.#hidden(tokens, options)));
   }
 
   /** Tokens and targets (B, L) i32 -> nats: the mean over the targets that are not -100, or as `reduction` says. */
   loss(tokens: Tensor, targets: Tensor, options: LossOptions = {}): Tensor {
     const { reduction, ...sequence } = options;
     return scope(() =>
-      this.vocabulary.loss(this.run(tokens, sequence).hidden, targets, { ...(reduction && { reduction }) }),
+      this.vocabulary.loss(this.#hidden(tokens, sequence), targets, { ...(reduction && { reduction }) }),
     );
   }
 

@@ -53,6 +53,8 @@ export interface RoutineSpec<Options> {
   readonly gradients: readonly string[];
   /** For {@link OpSpec}: what backward computes again. */
   readonly recomputes: string;
+  /** The outputs take one pass over memory: those who save them have them made again instead. */
+  readonly remakes?: boolean;
 }
 
 function checkType(op: string, name: string, x: Tensor, rule: InputRule, main: Tensor): void {
@@ -108,14 +110,19 @@ export function runRoutine<Options>(
   sameDevice(op, main, ...Object.values(inputs));
   for (const name of names) checkType(op, name, inputs[name], spec.inputs[name], main);
   const rules = spec.outputs(inputs, options);
-  const typeOf = (rule: OutputRule): DType => (rule.type === "main" ? main.dtype : statisticsType(main.dtype));
-  const outputs = Object.fromEntries(
-    Object.entries(rules).map(([name, rule]) => [name, main.device.empty(rule.shape, typeOf(rule))]),
-  );
   const see = (tensors: Readonly<Record<string, Tensor>>, seen: Readonly<Record<string, InputRule>>) =>
     Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, kernelView(x, seen[name])]));
-  if (Object.values(outputs).some((output) => output.size > 0))
-    kernelOf(main, op)(see(inputs, spec.inputs), see(outputs, spec.rows), options);
+  const forward = (from: Readonly<Record<string, Tensor>>): Record<string, Tensor> => {
+    const { device, dtype } = from[names[0]];
+    const typeOf = (rule: OutputRule): DType => (rule.type === "main" ? dtype : statisticsType(dtype));
+    const made = Object.entries(rules).map(([name, rule]) => [name, device.empty(rule.shape, typeOf(rule))] as const);
+    const outputs = Object.fromEntries(made);
+    if (made.some(([, output]) => output.size > 0)) {
+      kernelOf(from[names[0]], op)(see(from, spec.inputs), see(outputs, spec.rows), options);
+    }
+    return outputs;
+  };
+  const outputs = forward(inputs);
 
   const differentiable = spec.gradients.filter((name) => name in inputs);
   const savedNames = [...names, ...spec.saves];
@@ -143,12 +150,24 @@ export function runRoutine<Options>(
       kernelOf(saved[0], `${op}Backward`)(see(tensors, seen), see(results, seen), options);
       return places;
     },
+    recompute: spec.remakes
+      ? (saved) => {
+          const again = forward(Object.fromEntries(names.map((name, i) => [name, saved[i]])));
+          drop(spec.saves, again);
+          return spec.returns.map((name) => again[name]);
+        }
+      : undefined,
   });
-  for (const name of spec.saves) {
+  drop(spec.saves, outputs);
+  return outputs;
+}
+
+/** Disposes of outputs that only backward wants. */
+function drop(names: readonly string[], outputs: Record<string, Tensor>): void {
+  for (const name of names) {
     outputs[name].dispose();
     delete outputs[name];
   }
-  return outputs;
 }
 
 /** The entry of a routine in the list of ops. */
@@ -159,7 +178,7 @@ export function routineSpec<Options>(spec: RoutineSpec<Options>): OpSpec {
     dtypes: floats,
     accumulates: "f32",
     gradients: spec.gradients,
-    saves: `${[...Object.keys(spec.inputs), ...spec.saves].join(", ")}; recomputes ${spec.recomputes}`,
+    saves: `${[...Object.keys(spec.inputs), ...spec.saves].join(", ")}; recomputes ${spec.recomputes}${spec.remakes ? "; its output is made again for who saves it" : ""}`,
   };
 }
 

@@ -1,9 +1,10 @@
 // Reverse-mode automatic differentiation: a tape of closures over ops.
 // An op records what it saves and how gradients flow; `runBackward` walks the tape once, from its end, freeing as it goes.
-// Knows tensors only by id, shape and a few structural calls. Knows no op by name.
+// Knows tensors only by id, layout and a few structural calls. Knows no op by name.
 
 import { isFloat } from "./dtype.js";
 import { formatShape, LifetimeError, ShapeError } from "./errors.js";
+import type { Layout } from "./layout.js";
 import { keep, own, scope } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
@@ -33,6 +34,11 @@ export interface TapeEntry {
   /** Tensors whose memory backward needs; the tape holds it until then. */
   readonly save?: readonly Tensor[];
   readonly backward: Backward;
+  /**
+   * Makes the outputs again, the same bits, from what was saved. For ops that are cheap beside the memory of their outputs: whoever
+   * saves such an output does not hold it, and has it made again.
+   */
+  readonly recompute?: (saved: readonly Tensor[]) => readonly Tensor[];
 }
 
 interface Input {
@@ -43,12 +49,26 @@ interface Input {
   empty(): Tensor;
 }
 
+/** A value that backward needs: held since it was made, or the output of a node that makes it again. */
+type Saved =
+  | { readonly tensor: Tensor; readonly version: number }
+  | { readonly tensor?: undefined; readonly made: Made; readonly layout: Layout };
+
+/** Output `output` of the node `maker`, which can make it again. */
+interface Made {
+  readonly maker: Node;
+  readonly output: number;
+}
+
 interface Node {
   readonly name: string;
   readonly inputs: readonly Input[];
   readonly outputs: readonly number[];
-  readonly saved: readonly { readonly tensor: Tensor; readonly version: number }[];
+  readonly saved: readonly Saved[];
   readonly backward: Backward;
+  readonly recompute?: TapeEntry["recompute"];
+  /** The outputs made again, from the first node that needs one until this node's own turn. */
+  remade?: readonly Tensor[];
 }
 
 /** The gradient of a split's input, made when the first of its parts asks for its place. */
@@ -76,21 +96,36 @@ interface Region {
 class Tape {
   readonly nodes: Node[] = [];
   readonly tracked = new Set<number>();
+  /** Outputs that can be made again, by memory: a part of one is found there too. */
+  readonly remakable = new Map<Tensor["storage"], Made>();
   /** Parts of splits, and reshapes of them, by id. */
   readonly regions = new Map<number, Region>();
 
   push(entry: TapeEntry): void {
-    this.nodes.push({
+    const node: Node = {
       name: entry.name,
       inputs: entry.inputs.map((input) => {
         const { id, shape, dtype, device } = input;
         return { id, shape, tracked: this.tracks(input), empty: () => device.empty(shape, dtype) };
       }),
       outputs: entry.outputs.map((output) => output.id),
-      saved: (entry.save ?? []).map((tensor) => ({ tensor: keep(tensor.alias()), version: tensor.storage.version })),
+      saved: (entry.save ?? []).map((tensor) => this.save(tensor)),
       backward: entry.backward,
-    });
-    for (const output of entry.outputs) this.tracked.add(output.id);
+      recompute: entry.recompute,
+    };
+    this.nodes.push(node);
+    for (const [i, { id, storage }] of entry.outputs.entries()) {
+      this.tracked.add(id);
+      if (entry.recompute !== undefined) this.remakable.set(storage, { maker: node, output: i });
+    }
+  }
+
+  save(tensor: Tensor): Saved {
+    const { storage, shape, strides, offset } = tensor;
+    const made = this.remakable.get(storage);
+    // What was written in place since is not what would be made.
+    if (made !== undefined && storage.version === 0) return { made, layout: { shape, strides, offset } };
+    return { tensor: keep(tensor.alias()), version: storage.version };
   }
 
   tracks(tensor: Tensor): boolean {
@@ -98,10 +133,11 @@ class Tape {
   }
 
   release(): void {
-    for (const node of this.nodes) for (const { tensor } of node.saved) tensor.dispose();
+    for (const node of this.nodes) free(node);
     this.nodes.length = 0;
     for (const { packed } of this.regions.values()) packed.tensor?.dispose();
     this.regions.clear();
+    this.remakable.clear();
   }
 }
 
@@ -213,17 +249,41 @@ class Gradients {
   }
 }
 
+/** What a node saved: as it is held, or made again. */
+function savedBy(node: Node): Tensor[] {
+  return node.saved.map((saved) => {
+    if (saved.tensor === undefined) return remake(saved.made.maker)[saved.made.output].withLayout(saved.layout);
+    const { tensor, version } = saved;
+    if (tensor.storage.version !== version) {
+      throw new LifetimeError(
+        `${node.name}: a value that its gradient needs, ${formatShape(tensor.shape)}, was changed in place after it was used.`,
+      );
+    }
+    return tensor;
+  });
+}
+
+function remake(maker: Node): readonly Tensor[] {
+  maker.remade ??= maker.recompute?.(savedBy(maker)).map(keep) ?? [];
+  return maker.remade;
+}
+
+function forgetRemade(node: Node): void {
+  for (const tensor of node.remade ?? []) tensor.dispose();
+  node.remade = undefined;
+}
+
+function free(node: Node): void {
+  for (const { tensor } of node.saved) tensor?.dispose();
+  forgetRemade(node);
+}
+
 function runNode(node: Node, gradients: Gradients): void {
   const outputs = node.outputs.map((id) => gradients.take(id));
+  // All who needed its outputs have run.
+  forgetRemade(node);
   try {
     if (outputs.every((gradient) => gradient === undefined)) return;
-    for (const { tensor, version } of node.saved) {
-      if (tensor.storage.version !== version) {
-        throw new LifetimeError(
-          `${node.name}: a value that its gradient needs, ${formatShape(tensor.shape)}, was changed in place after it was used.`,
-        );
-      }
-    }
     const placed = new Set<number>();
     const sink: GradientSink = {
       needs: (i) => node.inputs[i].tracked,
@@ -235,8 +295,7 @@ function runNode(node: Node, gradients: Gradients): void {
       },
     };
     scope(() => {
-      const saved = node.saved.map(({ tensor }) => tensor);
-      for (const [i, gradient] of node.backward(outputs, saved, sink).entries()) {
+      for (const [i, gradient] of node.backward(outputs, savedBy(node), sink).entries()) {
         const { id, shape, tracked } = node.inputs[i];
         if (gradient === undefined || !tracked) continue;
         if (gradient.shape.length !== shape.length || gradient.shape.some((n, k) => n !== shape[k])) {
@@ -249,7 +308,7 @@ function runNode(node: Node, gradients: Gradients): void {
     });
   } finally {
     for (const gradient of outputs) gradient?.dispose();
-    for (const { tensor } of node.saved) tensor.dispose();
+    free(node);
   }
 }
 

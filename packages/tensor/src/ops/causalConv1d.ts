@@ -42,6 +42,7 @@ const spec: RoutineSpec<{ readonly activation: "silu" | "none" }> = {
   saves: [],
   gradients: ["x", "weight", "bias", "initialState"],
   recomputes: "the sums before the activation",
+  remakes: true,
 };
 
 /**

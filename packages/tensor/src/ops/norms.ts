@@ -49,6 +49,7 @@ const rmsSpec: RoutineSpec<KernelOptions> = {
   saves: ["rstd"],
   gradients: ["x", "weight", "z"],
   recomputes: "the gate",
+  remakes: true,
 };
 
 /** x, gate: (..., D); weight: (D,) -> (..., D). @throws ShapeError, DTypeError */
@@ -76,6 +77,7 @@ const layerSpec: RoutineSpec<{ readonly eps: number }> = {
   saves: ["mean", "rstd"],
   gradients: ["x", "weight", "bias"],
   recomputes: "the normalised values",
+  remakes: true,
 };
 
 /** x: (..., D); weight, bias: (D,) -> (..., D). @throws ShapeError, DTypeError */
