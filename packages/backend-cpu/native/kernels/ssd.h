@@ -4,8 +4,6 @@
 // Knows the arguments' order. Knows no gradient.
 #pragma once
 
-#include <cmath>
-
 #include "../kernels.h"
 #include "../pool.h"
 #include "lanes.h"
@@ -87,53 +85,82 @@ inline float raw_dt(const Inputs& in, int64_t b, int64_t t, int64_t h) {
   return *row_of(in.dt, 1, in.length, b, t, h) + bias;
 }
 
-inline float softplus(float x) { return std::fmax(x, 0.0f) + std::log1p(std::exp(-std::fabs(x))); }
+inline int64_t padded(int64_t n) { return small_product::padded(n); }
 
-/// dt, and the sums a_i of dt A up to and with token i, over a segment of one head.
-inline void decays(const Inputs& in, const Options& options, int64_t b, int64_t h, const Segment& s, float* dt, float* a) {
-  const float A = in.A.as<float>()[h];
-  double total = 0;
-  for (int64_t i = 0; i < s.size(); i++) {
-    float value = raw_dt(in, b, s.begin + i, h);
-    if (options.dtSoftplus) value = softplus(value);
-    if (value < options.low) value = options.low;
-    if (value > options.high) value = options.high;
-    dt[i] = value;
-    total += static_cast<double>(value) * A;
-    a[i] = static_cast<float>(total);
-  }
+/// How far a row of a lower triangle is read by a product: into the future, where it must hold zeros.
+inline int64_t reach(int64_t i, int64_t n) {
+  const int64_t end = i + small_product::kRows;
+  return padded(end < n ? end : n);
 }
 
-/// M_ij = e^{a_i - a_j} for j <= i, else 0; rows of `pitch`, which is at least the size rounded up to whole vectors.
-/// The exponent comes from the difference: never a product of two exponentials.
-inline void decay_matrix(const float* a, int64_t n, float* m, int64_t pitch) {
-  VecInt lane;
-  for (int i = 0; i < kLanes; i++) lane[i] = i;
-  for (int64_t i = 0; i < n; i++) {
-    float* const row = m + i * pitch;
-    for (int64_t j = 0; j < pitch; j += kLanes) {
-      if (j > i) {
-        store(row + j, Vec{});
-        continue;
-      }
-      const Vec decay = exp(splat(a[i]) - load(a + j));
-      store(row + j, select(lane <= static_cast<int32_t>(i - j), decay, Vec{}));
+/// What the tokens of a segment of one head decay by. Every row is as long as a chunk in whole vectors.
+struct Decays {
+  /// dt before softplus and limits, and after.
+  float *raw, *dt;
+  /// a_i, the sum of dt A up to and with token i; e^{a_i}, since the segment began; e^{a_n - a_i}, until its end.
+  float *a, *since, *until;
+
+  static constexpr int64_t kArrays = 5;
+
+  template <typename Take>
+  explicit Decays(const Take& take) : raw(take()), dt(take()), a(take()), since(take()), until(take()) {}
+
+  /// Sets all.
+  void load(const Inputs& in, const Options& options, int64_t b, int64_t h, const Segment& s) {
+    const int64_t n = s.size(), whole = padded(n);
+    for (int64_t i = 0; i < n; i++) raw[i] = raw_dt(in, b, s.begin + i, h);
+    for (int64_t i = n; i < whole; i++) raw[i] = 0;
+    for (int64_t i = 0; i < whole; i += kLanes) {
+      const Vec given = DIFFMAMBA_ISA::load(raw + i);
+      const Vec value = options.dtSoftplus ? softplus(given) : given;
+      // In this order of operands NaN stays NaN.
+      store(dt + i, min(splat(options.high), max(splat(options.low), value)));
+    }
+    const double A = in.A.as<float>()[h];
+    double total = 0;
+    for (int64_t i = 0; i < whole; i++) {
+      if (i < n) total += dt[i] * A;
+      a[i] = static_cast<float>(total);
+    }
+    for (int64_t i = 0; i < whole; i += kLanes) {
+      const Vec sum = DIFFMAMBA_ISA::load(a + i);
+      store(since + i, exp(sum));
+      store(until + i, exp(splat(a[n - 1]) - sum));
     }
   }
+
+  /// e^{a_i - a_j} for j, j + 1, ...: the exponent comes from the difference, never a product of two exponentials. Past i it means
+  /// nothing.
+  Vec between(int64_t i, int64_t j) const { return exp(splat(a[i]) - DIFFMAMBA_ISA::load(a + j)); }
+};
+
+/// v where column j, j + 1, ... is not after i, else 0.
+inline Vec lower(Vec v, int64_t i, int64_t j) {
+  VecInt column;
+  for (int lane = 0; lane < kLanes; lane++) column[lane] = lane;
+  return select(column <= static_cast<int32_t>(i - j), v, Vec{});
 }
 
-inline int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+/// C B^T . M, with M_ij = e^{a_i - a_j} for j <= i, else 0; rows of `pitch`.
+inline void decayed(const Decays& decays, int64_t n, const float* cb, float* out, int64_t pitch) {
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t end = reach(i, n);
+    int64_t j = 0;
+    for (; j <= i; j += kLanes) {
+      store(out + i * pitch + j, lower(load(cb + i * pitch + j) * decays.between(i, j), i, j));
+    }
+    for (; j < end; j += kLanes) store(out + i * pitch + j, Vec{});
+  }
+}
 
-/// C B^T over a segment of one group: (n x n), rows of `pitch`; `transposed` has room for state x pitch.
+/// C B^T over a segment of one group: (n x n), its lower triangle, rows of `pitch`; `transposed` has room for state x pitch.
 inline void products_of_group(const Inputs& in, int64_t b, int64_t g, const Segment& s, float* transposed, float* out,
                               int64_t pitch) {
   const int64_t n = s.size(), N = in.state;
   const float* const B = row_of(in.B, 2, in.length, b, s.begin, g * N);
   const float* const C = row_of(in.C, 2, in.length, b, s.begin, g * N);
-  clear(transposed, N * pitch);
   transpose(B, in.B.pitch(2), n, N, transposed, pitch);
-  clear(out, n * pitch);
-  add_product(Shape::full, n, pitch, N, {C, in.C.pitch(2), 1}, {transposed, pitch}, out, pitch);
+  set_product(Shape::lower_result, n, padded(n), N, {C, in.C.pitch(2), 1}, {transposed, pitch}, out, pitch);
 }
 
 /// Memory of the calling thread for one unit of work, handed out piece by piece.

@@ -1,8 +1,9 @@
 // The Mamba-2 scan, forward, by segments in matrix-product form (Dao and Gu 2024, section 6):
 //   Y = (C B^T . M) X + e^a C S^T,  S' = e^{a_n} S + sum_j e^{a_n - a_j} X_j B_j^T,  X_j = dt_j x_j.
-// One unit of work is one group of heads of one row, whose C B^T is shared.
+// One unit of work is the heads of a group in one row, whose C B^T is shared, or a part of them where there are few rows.
 // Knows the recurrence. Knows no gradient.
 
+#include <algorithm>
 #include <atomic>
 
 #include "ssd.h"
@@ -21,51 +22,50 @@ struct Outputs {
 struct Head {
   const Inputs& in;
   const Outputs& out;
+  const Decays& decays;
   int64_t b, h, g;
-  float *st, *dt, *a, *m, *x, *scaled, *y;
+  float *st, *k, *x, *scaled;
   int64_t pitch;
 
-  void run(const Options& options, const Segment& s, const float* cb) {
+  void run(const Segment& s, const float* cb) const {
     const int64_t n = s.size(), N = in.state, P = in.headDim;
-    decays(in, options, b, h, s, dt, a);
-    decay_matrix(a, n, m, pitch);
-    for (int64_t i = 0; i < n; i++) {
-      for (int64_t j = 0; j < pitch; j++) m[i * pitch + j] *= cb[i * pitch + j];
-      scale_row(x + i * P, row_of(in.x, 2, in.length, b, s.begin + i, h * P), dt[i], P);
-    }
-    clear(y, n * P);
-    add_product(Shape::lower, n, P, n, {m, pitch, 1}, {x, P}, y, P);
+    decayed(decays, n, cb, k, pitch);
+    for (int64_t i = 0; i < n; i++) scale_row(x + i * P, input(s, i), decays.dt[i], P);
+    float* const y = row_of(out.y, 2, in.length, b, s.begin, h * P);
+    const int64_t y_pitch = out.y.pitch(2);
+    set_product(Shape::lower, n, P, n, {k, pitch, 1}, {x, P}, y, y_pitch);
     if (!s.fresh) {
       for (int64_t i = 0; i < n; i++) {
-        scale_row(scaled + i * N, row_of(in.C, 2, in.length, b, s.begin + i, g * N), std::exp(a[i]), N);
+        scale_row(scaled + i * N, row_of(in.C, 2, in.length, b, s.begin + i, g * N), decays.since[i], N);
       }
-      add_product(Shape::full, n, P, N, {scaled, N, 1}, {st, P}, y, P);
+      add_product(Shape::full, n, P, N, {scaled, N, 1}, {st, P}, y, y_pitch);
     }
     finish(s);
     advance(s);
   }
 
-  /// D x, the gate, and the store.
+  const float* input(const Segment& s, int64_t i) const {
+    return row_of(in.x, 2, in.length, b, s.begin + i, h * in.headDim);
+  }
+
+  /// D x and the gate.
   void finish(const Segment& s) const {
     const int64_t P = in.headDim;
-    const bool per_channel = in.D && in.D.rank == 2;
+    if (!in.D && !in.z) return;
     for (int64_t i = 0; i < s.size(); i++) {
-      float* const from = y + i * P;
       const int64_t t = s.begin + i;
-      const float* const input = row_of(in.x, 2, in.length, b, t, h * P);
-      if (per_channel) {
-        const float* const d = in.D.as<float>() + h * P;
-        for (int64_t p = 0; p < P; p++) from[p] += d[p] * input[p];
+      float* const y = row_of(out.y, 2, in.length, b, t, h * P);
+      if (in.D && in.D.rank == 2) {
+        const float *const d = in.D.as<float>() + h * P, *const from = input(s, i);
+        each_vector(P, [&](auto lanes, int64_t p, int) {
+          lanes.store(y + p, lanes.load(y + p) + lanes.load(d + p) * lanes.load(from + p));
+        });
       } else if (in.D) {
-        add_scaled_row(from, input, in.D.as<float>()[h], P);
+        add_scaled_row(y, input(s, i), in.D.as<float>()[h], P);
       }
-      float* const to = row_of(out.y, 2, in.length, b, t, h * P);
-      if (in.z) {
-        const float* const gate = row_of(in.z, 2, in.length, b, t, h * P);
-        each_vector(P, [&](auto lanes, int64_t p, int) { lanes.store(to + p, lanes.load(from + p) * silu(lanes.load(gate + p))); });
-      } else {
-        memcpy(to, from, static_cast<size_t>(P) * sizeof(float));
-      }
+      if (!in.z) continue;
+      const float* const gate = row_of(in.z, 2, in.length, b, t, h * P);
+      each_vector(P, [&](auto lanes, int64_t p, int) { lanes.store(y + p, lanes.load(y + p) * silu(lanes.load(gate + p))); });
     }
   }
 
@@ -73,16 +73,22 @@ struct Head {
   void advance(const Segment& s) const {
     const int64_t n = s.size(), N = in.state, P = in.headDim;
     const float* const B = row_of(in.B, 2, in.length, b, s.begin, g * N);
-    const float decay = s.fresh ? 0.0f : std::exp(a[n - 1]);
+    for (int64_t j = 0; j < n; j++) scale_row(x + j * P, x + j * P, decays.until[j], P);
     if (s.fresh) {
-      clear(st, N * P);
+      set_product(Shape::full, N, P, n, {B, 1, in.B.pitch(2)}, {x, P}, st, P);
     } else {
-      scale_row(st, st, decay, N * P);
+      scale_row(st, st, decays.since[n - 1], N * P);
+      add_product(Shape::full, N, P, n, {B, 1, in.B.pitch(2)}, {x, P}, st, P);
     }
-    for (int64_t j = 0; j < n; j++) scale_row(x + j * P, x + j * P, std::exp(a[n - 1] - a[j]), P);
-    add_product(Shape::full, N, P, n, {B, 1, in.B.pitch(2)}, {x, P}, st, P);
   }
 };
+
+/// A group's heads are shared out in so many parts, by the sizes alone: each part makes C B^T again.
+int64_t parts_of_group(const Inputs& in) {
+  constexpr int64_t kUnits = 8;
+  const int64_t wanted = (kUnits + in.batch * in.groups - 1) / (in.batch * in.groups);
+  return wanted < in.heads_per_group() ? wanted : in.heads_per_group();
+}
 
 void store_state(const float* st, int64_t N, int64_t P, float* to) { transpose(st, P, N, P, to, N); }
 
@@ -96,11 +102,15 @@ Error ssdScan(Args args) {
   const int64_t most = options.chunkSize < in.length ? options.chunkSize : in.length;
   const int64_t pitch = padded(most);
   const int64_t chunks = in.length > 0 ? (in.length + options.chunkSize - 1) / options.chunkSize : 0;
-  const int64_t room = 2 * pitch * pitch + N * pitch + most * (2 * P + N) + per_group * N * P + 2 * pitch + 16 * kLanes;
+  const int64_t parts = parts_of_group(in), per_part = (per_group + parts - 1) / parts;
+  const int64_t room = 2 * pitch * pitch + N * pitch + most * (P + N) + per_part * N * P + Decays::kArrays * pitch + 16 * kLanes;
   std::atomic<bool> failed{false};
 
-  parallel_for(in.batch * in.groups, 1, [&](int64_t unit, int64_t) {
-    const int64_t b = unit / in.groups, g = unit % in.groups;
+  parallel_for(in.batch * in.groups * parts, 1, [&](int64_t unit, int64_t) {
+    const int64_t b = unit / parts / in.groups, g = unit / parts % in.groups;
+    const int64_t first = g * per_group + unit % parts * per_part;
+    const int64_t heads = std::max<int64_t>(0, std::min(per_part, (g + 1) * per_group - first));
+    if (heads == 0) return;
     Workspace memory(room);
     if (!memory) {
       failed = true;
@@ -108,24 +118,18 @@ Error ssdScan(Args args) {
     }
     float* const cb = memory.take(pitch * pitch);
     float* const transposed = memory.take(N * pitch);
-    float* const m = memory.take(pitch * pitch);
-    float* const states = memory.take(per_group * N * P);
-    float* const dt = memory.take(pitch);
-    float* const a = memory.take(pitch);
+    float* const k = memory.take(pitch * pitch);
+    float* const states = memory.take(per_part * N * P);
     float* const x = memory.take(most * P);
-    float* const y = memory.take(most * P);
     float* const scaled = memory.take(most * N);
-    clear(a, pitch);
-    const auto head_at = [&](int64_t r) {
-      return Head{in, out, b, g * per_group + r, g, states + r * N * P, dt, a, m, x, scaled, y, pitch};
-    };
+    Decays decays([&] { return memory.take(pitch); });
     const auto save = [&](int64_t r, int64_t chunk) {
-      const int64_t at = ((b * chunks + chunk) * H + g * per_group + r) * N * P;
+      const int64_t at = ((b * chunks + chunk) * H + first + r) * N * P;
       store_state(states + r * N * P, N, P, out.states.as<float>() + at);
     };
 
-    for (int64_t r = 0; r < per_group; r++) {
-      const int64_t h = g * per_group + r;
+    for (int64_t r = 0; r < heads; r++) {
+      const int64_t h = first + r;
       if (in.initialState) {
         transpose(in.initialState.as<float>() + (b * H + h) * N * P, N, P, N, states + r * N * P, P);
       } else {
@@ -136,14 +140,15 @@ Error ssdScan(Args args) {
     for (int64_t begin = 0; begin < tokens;) {
       const Segment s = segment_at(in, options, b, begin, tokens);
       products_of_group(in, b, g, s, transposed, cb, pitch);
-      for (int64_t r = 0; r < per_group; r++) {
+      for (int64_t r = 0; r < heads; r++) {
         if (s.chunk >= 0) save(r, s.chunk);
-        head_at(r).run(options, s, cb);
+        decays.load(in, options, b, first + r, s);
+        Head{in, out, decays, b, first + r, g, states + r * N * P, k, x, scaled, pitch}.run(s, cb);
       }
       begin = s.end;
     }
-    for (int64_t r = 0; r < per_group; r++) {
-      const int64_t h = g * per_group + r;
+    for (int64_t r = 0; r < heads; r++) {
+      const int64_t h = first + r;
       for (int64_t chunk = (tokens + options.chunkSize - 1) / options.chunkSize; chunk < chunks; chunk++) save(r, chunk);
       store_state(states + r * N * P, N, P, out.finalState.as<float>() + (b * H + h) * N * P);
       for (int64_t t = tokens; t < in.length; t++) clear(row_of(out.y, 2, in.length, b, t, h * P), P);

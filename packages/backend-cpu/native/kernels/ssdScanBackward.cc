@@ -17,6 +17,10 @@ namespace {
 
 using namespace ssd;
 
+using Wide = VectorOf<double, kWide>::Type;
+
+inline void store_wide(double* to, Wide v) { memcpy(to, &v, sizeof v); }
+
 struct Gradients {
   View states, dy, dfinalState;
   View dx, ddt, dA, dB, dC, dD, dz, ddtBias, dinitialState;
@@ -46,24 +50,25 @@ struct Partials {
 
 /// What a unit of work computes with.
 struct Work {
-  float *cb, *transposed, *m, *w, *w_sum;
-  float *dt, *a;
+  float *cb, *transposed, *k, *w, *w_sum;
+  Decays decays;
   /// In double: rows minus columns cancel, and their sums give the gradient of A.
   double* da;
-  float *x, *xt, *g, *gs, *dx, *u, *y;
+  float *x, *xt, *g, *gs, *dx, *inner;
   float *s, *st, *dst;
   /// dS of every head of the group, (P x N) each.
   float* ds;
   float *db, *dc;
   int64_t pitch;
 
-  Work(Workspace& memory, const Inputs& in, int64_t most, int64_t pitch) : pitch(pitch) {
-    const int64_t N = in.state, P = in.headDim;
-    for (float** square : {&cb, &m, &w, &w_sum}) *square = memory.take(pitch * pitch);
-    transposed = memory.take((N > P ? N : P) * pitch);
-    for (float** row : {&dt, &a}) *row = memory.take(pitch);
+  Work(Workspace& memory, const Inputs& in, int64_t most, int64_t pitch)
+      : decays([&] { return memory.take(pitch); }), pitch(pitch) {
+    const int64_t N = in.state, P = in.headDim, wide = N > P ? N : P;
+    for (float** square : {&cb, &k, &w, &w_sum}) *square = memory.take(pitch * pitch);
+    transposed = memory.take(wide * pitch);
     da = reinterpret_cast<double*>(memory.take(2 * pitch));
-    for (float** tokens : {&x, &g, &gs, &dx, &u, &y}) *tokens = memory.take(most * P);
+    for (float** tokens : {&x, &g, &gs, &dx}) *tokens = memory.take(most * P);
+    inner = memory.take(most * wide);
     xt = memory.take(P * pitch);
     for (float** state : {&s, &st, &dst}) *state = memory.take(N * P);
     ds = memory.take(in.heads_per_group() * N * P);
@@ -71,8 +76,8 @@ struct Work {
   }
 
   static int64_t room(const Inputs& in, int64_t most, int64_t pitch) {
-    const int64_t N = in.state, P = in.headDim;
-    return 4 * pitch * pitch + (N > P ? N : P) * pitch + 4 * pitch + 6 * most * P + P * pitch + 3 * N * P +
+    const int64_t N = in.state, P = in.headDim, wide = N > P ? N : P;
+    return 4 * pitch * pitch + wide * pitch + (Decays::kArrays + 2) * pitch + most * (4 * P + wide) + P * pitch + 3 * N * P +
            in.heads_per_group() * N * P + 2 * most * N + 32 * kLanes;
   }
 };
@@ -108,81 +113,48 @@ struct Unit {
     }
   }
 
-  /// The state that enters the segment, (P x N) and transposed.
+  /// The state that enters the segment, (P x N).
   void load_state(const Segment& s, int64_t h) {
-    const int64_t N = in.state, P = in.headDim;
-    if (s.fresh) {
-      clear(work.s, N * P);
-      clear(work.st, N * P);
-      return;
-    }
-    const float* const from = out.states.as<float>() + ((b * chunks + s.chunk) * in.heads + h) * N * P;
-    memcpy(work.s, from, static_cast<size_t>(N * P) * sizeof(float));
-    transpose(from, N, P, N, work.st, P);
+    const int64_t size = in.state_size();
+    if (s.fresh) return clear(work.s, size);
+    const float* const from = out.states.as<float>() + ((b * chunks + s.chunk) * in.heads + h) * size;
+    memcpy(work.s, from, static_cast<size_t>(size) * sizeof(float));
   }
 
   void head(const Segment& s, int64_t h, float* ds) {
     const int64_t n = s.size(), N = in.state, P = in.headDim, pitch = work.pitch;
-    float *const m = work.m, *const w = work.w, *const a = work.a, *const dt = work.dt;
+    const Decays& decays = work.decays;
     load_state(s, h);
-    decays(in, options, b, h, s, dt, a);
-    decay_matrix(a, n, m, pitch);
-    for (int64_t i = 0; i < n; i++) scale_row(work.x + i * P, row(in.x, 2, s.begin + i, h * P), dt[i], P);
+    work.decays.load(in, options, b, h, s);
+    for (int64_t i = 0; i < n; i++) scale_row(work.x + i * P, row(in.x, 2, s.begin + i, h * P), decays.dt[i], P);
     load_gradient(s, h);
+    triangle(n);
 
-    // W = (g X^T) . M, then K = C B^T . M in the place of M.
-    clear(work.xt, P * pitch);
-    transpose(work.x, P, n, P, work.xt, pitch);
-    clear(w, n * pitch);
-    add_product(Shape::full, n, pitch, P, {work.g, P, 1}, {work.xt, pitch}, w, pitch);
-    for (int64_t i = 0; i < n * pitch; i++) {
-      w[i] *= m[i];
-      m[i] *= work.cb[i];
-      work.w_sum[i] += w[i];
-    }
-
-    // e^{a_n - a_j} B dS^T, and q_j.
+    // e^{a_n - a_j} B dS^T, q_j, and dB += (e^{a_n - a} X) dS; then dX += K^T g.
     const float* const B = row(in.B, 2, s.begin, group * N);
     const float* const C = row(in.C, 2, s.begin, group * N);
     transpose(ds, N, P, N, work.dst, P);
-    clear(work.dx, n * P);
-    add_product(Shape::full, n, P, N, {B, in.B.pitch(2), 1}, {work.dst, P}, work.dx, P);
+    set_product(Shape::full, n, P, N, {B, in.B.pitch(2), 1}, {work.dst, P}, work.dx, P);
     double sum_q = 0;
     for (int64_t j = 0; j < n; j++) {
-      const float decay = std::exp(a[n - 1] - a[j]);
-      const float q = decay * dot(work.x + j * P, work.dx + j * P, P);
+      const float q = dot(work.x + j * P, work.dx + j * P, P) * decays.until[j];
       sum_q += q;
-      work.da[j] = -q;
-      scale_row(work.dx + j * P, work.dx + j * P, decay, P);
-      scale_row(work.gs + j * P, work.x + j * P, decay, P);
+      work.da[j] -= q;
+      scale_row(work.dx + j * P, work.dx + j * P, decays.until[j], P);
+      scale_row(work.gs + j * P, work.x + j * P, decays.until[j], P);
     }
-    // dB += (e^{a_n - a} X) dS, dX += K^T g.
     add_product(Shape::full, n, N, P, {work.gs, P, 1}, {ds, N}, work.db, N);
-    add_product(Shape::upper, n, P, n, {m, 1, pitch}, {work.g, P}, work.dx, P);
+    add_product(Shape::upper, n, P, n, {work.k, 1, pitch}, {work.g, P}, work.dx, P);
 
-    // e^a g: with the state that entered, for dC and the decays; with C, for the state's gradient.
-    clear(work.u, n * P);
-    add_product(Shape::full, n, P, N, {C, in.C.pitch(2), 1}, {work.st, P}, work.u, P);
+    // e^a g S is a part of dC, and with C of the decays; e^a g with C is the state's gradient.
+    for (int64_t i = 0; i < n; i++) scale_row(work.gs + i * P, work.g + i * P, decays.since[i], P);
+    set_product(Shape::full, n, N, P, {work.gs, P, 1}, {work.s, N}, work.inner, N);
     for (int64_t i = 0; i < n; i++) {
-      scale_row(work.gs + i * P, work.g + i * P, std::exp(a[i]), P);
-      work.da[i] += dot(work.gs + i * P, work.u + i * P, P);
+      work.da[i] += dot(work.inner + i * N, C + i * in.C.pitch(2), N);
+      add_scaled_row(work.dc + i * N, work.inner + i * N, 1, N);
     }
-    add_product(Shape::full, n, N, P, {work.gs, P, 1}, {work.s, N}, work.dc, N);
-    // Rows minus columns of R = W . C B^T.
-    for (int64_t i = 0; i < n; i++) {
-      const float* const wi = w + i * pitch;
-      const float* const ci = work.cb + i * pitch;
-      double row_sum = 0;
-      for (int64_t j = 0; j <= i; j++) {
-        const double r = static_cast<double>(wi[j]) * ci[j];
-        row_sum += r;
-        work.da[j] -= r;
-      }
-      work.da[i] += row_sum;
-    }
-    const float last = std::exp(a[n - 1]);
+    const float last = decays.since[n - 1];
     work.da[n - 1] += sum_q + last * dot(ds, work.s, N * P);
-
     if (s.fresh) {
       clear(ds, N * P);
     } else {
@@ -192,48 +164,78 @@ struct Unit {
     store(s, h);
   }
 
-  /// g = dy, with the gate taken off; and dz, for which the output before the gate is computed again.
-  void load_gradient(const Segment& s, int64_t h) {
-    const int64_t n = s.size(), P = in.headDim, N = in.state;
-    if (!out.dy) {
-      clear(work.g, n * P);
-      if (in.z && out.dz) {
-        for (int64_t i = 0; i < n; i++) clear(row(out.dz, 2, s.begin + i, h * P), P);
-      }
-      return;
-    }
+  /// W = (g X^T) . M, added up over heads; K = C B^T . M; and into da the rows minus the columns of W . C B^T.
+  void triangle(int64_t n) {
+    const int64_t P = in.headDim, pitch = work.pitch;
+    transpose(work.x, P, n, P, work.xt, pitch);
+    set_product(Shape::lower_result, n, padded(n), P, {work.g, P, 1}, {work.xt, pitch}, work.w, pitch);
+    for (int64_t i = 0; i < padded(n); i++) work.da[i] = 0;
     for (int64_t i = 0; i < n; i++) {
-      memcpy(work.g + i * P, row(out.dy, 2, s.begin + i, h * P), static_cast<size_t>(P) * sizeof(float));
-    }
-    if (!in.z) return;
-    if (out.dz) {
-      output_before_gate(s, h, n, P, N);
-      for (int64_t i = 0; i < n; i++) {
-        float* const to = row(out.dz, 2, s.begin + i, h * P);
-        const float* const z = row(in.z, 2, s.begin + i, h * P);
-        for (int64_t p = 0; p < P; p++) {
-          const float sigma = 1.0f / (1.0f + std::exp(-z[p]));
-          to[p] = work.g[i * P + p] * work.y[i * P + p] * sigma * (1.0f + z[p] * (1.0f - sigma));
+      float *const w = work.w + i * pitch, *const w_sum = work.w_sum + i * pitch;
+      float *const k = work.k + i * pitch, *const cb = work.cb + i * pitch;
+      Wide row_sum[2] = {};
+      const int64_t end = reach(i, n);
+      int64_t j = 0;
+      for (; j <= i; j += kLanes) {
+        const Vec decay = work.decays.between(i, j);
+        const Vec own = lower(load(w + j) * decay, i, j), product = load(cb + j);
+        DIFFMAMBA_ISA::store(k + j, lower(product * decay, i, j));
+        DIFFMAMBA_ISA::store(w_sum + j, load(w_sum + j) + own);
+        float both[kLanes];
+        DIFFMAMBA_ISA::store(both, lower(own * product, i, j));
+        for (int half = 0; half < 2; half++) {
+          const Wide wide = load_wide<double>(both + half * kWide);
+          row_sum[half] += wide;
+          double* const column = work.da + j + half * kWide;
+          store_wide(column, load_wide<double>(column) - wide);
         }
       }
-    }
-    for (int64_t i = 0; i < n; i++) {
-      const float* const z = row(in.z, 2, s.begin + i, h * P);
-      for (int64_t p = 0; p < P; p++) work.g[i * P + p] *= z[p] / (1.0f + std::exp(-z[p]));
+      for (; j < end; j += kLanes) DIFFMAMBA_ISA::store(k + j, Vec{});
+      const Wide sums = row_sum[0] + row_sum[1];
+      for (int lane = 0; lane < kWide; lane++) work.da[i] += sums[lane];
     }
   }
 
-  void output_before_gate(const Segment& s, int64_t h, int64_t n, int64_t P, int64_t N) {
-    const int64_t pitch = work.pitch;
+  /// g = dy, with the gate taken off; and dz, for which the output before the gate is computed again.
+  void load_gradient(const Segment& s, int64_t h) {
+    const int64_t n = s.size(), P = in.headDim;
+    if (!out.dy) {
+      clear(work.g, n * P);
+      for (int64_t i = 0; i < n && in.z && out.dz; i++) clear(row(out.dz, 2, s.begin + i, h * P), P);
+      return;
+    }
+    if (in.z && out.dz) output_before_gate(s, h);
+    for (int64_t i = 0; i < n; i++) {
+      const float* const dy = row(out.dy, 2, s.begin + i, h * P);
+      float* const g = work.g + i * P;
+      if (!in.z) {
+        memcpy(g, dy, static_cast<size_t>(P) * sizeof(float));
+        continue;
+      }
+      const float* const z = row(in.z, 2, s.begin + i, h * P);
+      float* const dz = out.dz ? row(out.dz, 2, s.begin + i, h * P) : nullptr;
+      each_vector(P, [&](auto lanes, int64_t p, int) {
+        const Vec gate = lanes.load(z + p), sigma = sigmoid(gate), given = lanes.load(dy + p);
+        lanes.store(g + p, given * gate * sigma);
+        if (dz == nullptr) return;
+        const Vec slope = sigma * (splat(1) + gate * (splat(1) - sigma));
+        lanes.store(dz + p, given * lanes.load(work.inner + i * P + p) * slope);
+      });
+    }
+  }
+
+  /// Into `inner`.
+  void output_before_gate(const Segment& s, int64_t h) {
+    const int64_t n = s.size(), P = in.headDim, N = in.state, pitch = work.pitch;
     const float* const C = row(in.C, 2, s.begin, group * N);
-    for (int64_t i = 0; i < n * pitch; i++) work.w[i] = work.m[i] * work.cb[i];
-    clear(work.y, n * P);
-    add_product(Shape::full, n, P, N, {C, in.C.pitch(2), 1}, {work.st, P}, work.y, P);
-    for (int64_t i = 0; i < n; i++) scale_row(work.y + i * P, work.y + i * P, std::exp(work.a[i]), P);
-    add_product(Shape::lower, n, P, n, {work.w, pitch, 1}, {work.x, P}, work.y, P);
+    transpose(work.s, N, P, N, work.st, P);
+    set_product(Shape::full, n, P, N, {C, in.C.pitch(2), 1}, {work.st, P}, work.inner, P);
+    for (int64_t i = 0; i < n; i++) scale_row(work.inner + i * P, work.inner + i * P, work.decays.since[i], P);
+    decayed(work.decays, n, work.cb, work.k, pitch);
+    add_product(Shape::lower, n, P, n, {work.k, pitch, 1}, {work.x, P}, work.inner, P);
     for (int64_t i = 0; i < n; i++) {
       const float* const x = row(in.x, 2, s.begin + i, h * P);
-      for (int64_t p = 0; p < P; p++) work.y[i * P + p] += skip(h, p) * x[p];
+      for (int64_t p = 0; p < P; p++) work.inner[i * P + p] += skip(h, p) * x[p];
     }
   }
 
@@ -247,28 +249,34 @@ struct Unit {
   void store(const Segment& s, int64_t h) {
     const int64_t n = s.size(), P = in.headDim;
     const float A = in.A.as<float>()[h];
+    const bool per_channel = in.D && in.D.rank == 2;
+    const float *const dt = work.decays.dt, *const raw = work.decays.raw;
+    // Softplus has sigma(raw) as its slope; at and beyond a limit dt is no function of raw.
+    float* const slope = work.decays.until;
+    for (int64_t i = 0; i < n; i += kLanes) {
+      const Vec given = load(raw + i), value = options.dtSoftplus ? softplus(given) : given;
+      const Vec inside = (value < splat(options.low)) | (value > splat(options.high)) ? Vec{} : splat(1);
+      DIFFMAMBA_ISA::store(slope + i, options.dtSoftplus ? sigmoid(given) * inside : inside);
+    }
     float* const sums = partials.at(b, h);
     double later = 0, sum_a = 0;
     for (int64_t i = n - 1; i >= 0; i--) {
       const int64_t t = s.begin + i;
-      const float* const x = row(in.x, 2, t, h * P);
-      const float* const g = work.g + i * P;
-      const float* const dx = work.dx + i * P;
+      const float *const x = row(in.x, 2, t, h * P), *const g = work.g + i * P, *const dx = work.dx + i * P;
+      float* const to = out.dx ? row(out.dx, 2, t, h * P) : work.dx + i * P;
       later += work.da[i];
-      sum_a += work.dt[i] * later;
-      float value = raw_dt(in, b, t, h);
-      const float before = value;
-      if (options.dtSoftplus) value = softplus(value);
-      float ddt = static_cast<float>(A * later) + dot(x, dx, P);
-      if (value < options.low || value > options.high) ddt = 0;
-      if (options.dtSoftplus) ddt *= 1.0f / (1.0f + std::exp(-before));
+      sum_a += dt[i] * later;
+      Chains total(0);
+      each_vector(P, [&](auto lanes, int64_t p, int chain) {
+        const Vec input = lanes.load(x + p), own = lanes.load(dx + p), given = lanes.load(g + p);
+        const Vec d = per_channel ? lanes.load(in.D.as<float>() + h * P + p) : splat(skip(h, p));
+        total[chain] += input * own;
+        lanes.store(to + p, splat(dt[i]) * own + d * given);
+        lanes.store(sums + 2 + p, lanes.load(sums + 2 + p) + given * input);
+      });
+      const float ddt = (static_cast<float>(A * later) + total.sum()) * slope[i];
       sums[1] += ddt;
       if (out.ddt) *row(out.ddt, 1, t, h) = ddt;
-      if (out.dx) {
-        float* const to = row(out.dx, 2, t, h * P);
-        for (int64_t p = 0; p < P; p++) to[p] = work.dt[i] * dx[p] + skip(h, p) * g[p];
-      }
-      for (int64_t p = 0; p < P; p++) sums[2 + p] += g[p] * x[p];
     }
     sums[0] += static_cast<float>(sum_a);
   }
@@ -293,7 +301,6 @@ struct Unit {
     } else {
       clear(work.ds, per_group * size);
     }
-    clear(work.a, work.pitch);
     clear(partials.at(b, group * per_group), per_group * partials.size());
     const int64_t tokens = row_length(in.lengths, b, in.length);
     clear_padding(tokens);
