@@ -61,6 +61,19 @@ export function knowsModule(name: unknown): name is string {
   return typeof name === "string" && name in factories;
 }
 
+/**
+ * Files whose gradient of lambda nearly cancels: the sum of dp m2 (dp: the gradient of p = m1 - lambda m2) over all tokens and channels, as
+ * sum |terms| / |sum of terms|, in f64. Each term is rounded at least once, so f32 promises that sum to this times 2^-24, whatever the order.
+ */
+const cancellation: Readonly<Record<string, number>> = { diffmambablock_1: 10_968 };
+
+/** How close the gradient of a parameter must be. */
+function gradientTolerance(file: string, parameter: string, dtype: FloatType): number {
+  const { gradient } = tolerances.golden[dtype];
+  const factor = parameter.startsWith("lambda_") && dtype === "f32" ? (cancellation[file] ?? 0) : 0;
+  return Math.max(gradient, factor * 2 ** -24);
+}
+
 function withPrefix(tensors: ReadonlyMap<string, HostTensor>, prefix: string): Map<string, HostTensor> {
   const found = [...tensors].filter(([name]) => name.startsWith(prefix));
   return new Map(found.map(([name, tensor]) => [name.slice(prefix.length), tensor]));
@@ -72,7 +85,12 @@ function get(tensors: ReadonlyMap<string, HostTensor>, name: string): HostTensor
   return tensor;
 }
 
-async function checkForm(mixer: Mixer, tensors: ReadonlyMap<string, HostTensor>, dtype: FloatType): Promise<Check[]> {
+async function checkForm(
+  mixer: Mixer,
+  file: string,
+  tensors: ReadonlyMap<string, HostTensor>,
+  dtype: FloatType,
+): Promise<Check[]> {
   const { device } = mixer;
   const { forward, gradient } = tolerances.golden[dtype];
   const form = mixer.constructor.name;
@@ -107,7 +125,8 @@ async function checkForm(mixer: Mixer, tensors: ReadonlyMap<string, HostTensor>,
   });
   const expected = withPrefix(tensors, "grad.");
   for (const [name, value] of published) {
-    checks.push(compareValues(`${form}: gradient of ${name}`, decode(value), decode(get(expected, name)), gradient));
+    const tolerance = gradientTolerance(file, name, dtype);
+    checks.push(compareValues(`${form}: gradient of ${name}`, decode(value), decode(get(expected, name)), tolerance));
     expected.delete(name);
   }
   for (const name of expected.keys()) {
@@ -159,15 +178,16 @@ async function checkSteps(
   return checks;
 }
 
-/** All comparisons of one module file, in every form that the mixer has. */
+/** All comparisons of one module file, `file` being its name without ending, in every form that the mixer has. */
 export async function checkModule(
   build: Build,
+  file: string,
   meta: ModuleMeta,
   tensors: ReadonlyMap<string, HostTensor>,
 ): Promise<Check[]> {
   const checks: Check[] = [];
   for (const mixer of factories[meta.module](meta, build)) {
-    checks.push(...(await checkForm(mixer, tensors, build.dtype as FloatType)));
+    checks.push(...(await checkForm(mixer, file, tensors, build.dtype as FloatType)));
     mixer.dispose();
   }
   return checks;

@@ -19,7 +19,12 @@ const moduleRunner: GoldenRunner = {
   run: async (device, dtype, golden) => {
     const unknown = [...golden.tensors.keys()].filter((name) => !moduleTensors.test(name));
     return [
-      ...(await checkModule(new Build({ device, dtype }), golden.meta as unknown as ModuleMeta, golden.tensors)),
+      ...(await checkModule(
+        new Build({ device, dtype }),
+        golden.name,
+        golden.meta as unknown as ModuleMeta,
+        golden.tensors,
+      )),
       ...unknown.map((name) => check(name, false, "the file has this tensor, and nothing here compares it")),
     ];
   },
