@@ -18,6 +18,26 @@ struct Outputs {
   View y, finalState, states;
 };
 
+/// D x and the gate, for one head over one segment.
+void finish(const Inputs& in, const Outputs& out, int64_t b, int64_t h, const Segment& s) {
+  const int64_t P = in.headDim;
+  for (int64_t t = s.begin; t < s.end && (in.D || in.z); t++) {
+    float* const y = row_of(out.y, 2, in.length, b, t, h * P);
+    const float* const x = row_of(in.x, 2, in.length, b, t, h * P);
+    if (in.D && in.D.rank == 2) {
+      const float* const d = in.D.as<float>() + h * P;
+      each_vector(P, [&](auto lanes, int64_t p, int) {
+        lanes.store(y + p, lanes.load(y + p) + lanes.load(d + p) * lanes.load(x + p));
+      });
+    } else if (in.D) {
+      add_scaled_row(y, x, in.D.as<float>()[h], P);
+    }
+    if (!in.z) continue;
+    const float* const z = row_of(in.z, 2, in.length, b, t, h * P);
+    each_vector(P, [&](auto lanes, int64_t p, int) { lanes.store(y + p, lanes.load(y + p) * silu(lanes.load(z + p))); });
+  }
+}
+
 /// One head over one segment; `st` is the state, transposed (N x P).
 struct Head {
   const Inputs& in;
@@ -30,7 +50,7 @@ struct Head {
   void run(const Segment& s, const float* cb) const {
     const int64_t n = s.size(), N = in.state, P = in.headDim;
     decayed(decays, n, cb, k, pitch);
-    for (int64_t i = 0; i < n; i++) scale_row(x + i * P, input(s, i), decays.dt[i], P);
+    for (int64_t i = 0; i < n; i++) scale_row(x + i * P, row_of(in.x, 2, in.length, b, s.begin + i, h * P), decays.dt[i], P);
     float* const y = row_of(out.y, 2, in.length, b, s.begin, h * P);
     const int64_t y_pitch = out.y.pitch(2);
     set_product(Shape::lower, n, P, n, {k, pitch, 1}, {x, P}, y, y_pitch);
@@ -40,33 +60,8 @@ struct Head {
       }
       add_product(Shape::full, n, P, N, {scaled, N, 1}, {st, P}, y, y_pitch);
     }
-    finish(s);
+    finish(in, out, b, h, s);
     advance(s);
-  }
-
-  const float* input(const Segment& s, int64_t i) const {
-    return row_of(in.x, 2, in.length, b, s.begin + i, h * in.headDim);
-  }
-
-  /// D x and the gate.
-  void finish(const Segment& s) const {
-    const int64_t P = in.headDim;
-    if (!in.D && !in.z) return;
-    for (int64_t i = 0; i < s.size(); i++) {
-      const int64_t t = s.begin + i;
-      float* const y = row_of(out.y, 2, in.length, b, t, h * P);
-      if (in.D && in.D.rank == 2) {
-        const float *const d = in.D.as<float>() + h * P, *const from = input(s, i);
-        each_vector(P, [&](auto lanes, int64_t p, int) {
-          lanes.store(y + p, lanes.load(y + p) + lanes.load(d + p) * lanes.load(from + p));
-        });
-      } else if (in.D) {
-        add_scaled_row(y, input(s, i), in.D.as<float>()[h], P);
-      }
-      if (!in.z) continue;
-      const float* const gate = row_of(in.z, 2, in.length, b, t, h * P);
-      each_vector(P, [&](auto lanes, int64_t p, int) { lanes.store(y + p, lanes.load(y + p) * silu(lanes.load(gate + p))); });
-    }
   }
 
   /// The state after the segment.
@@ -90,6 +85,44 @@ int64_t parts_of_group(const Inputs& in) {
   return wanted < in.heads_per_group() ? wanted : in.heads_per_group();
 }
 
+/// One token of one row and head, from state to state: S' = e^a S + X B^T, y = S' C.
+void step(const Inputs& in, const Outputs& out, int64_t b, int64_t h, const Decays& decays) {
+  const int64_t N = in.state, P = in.headDim, g = h / in.heads_per_group(), size = in.state_size();
+  const float *const B = row_of(in.B, 2, 1, b, 0, g * N), *const C = row_of(in.C, 2, 1, b, 0, g * N);
+  const float* const x = row_of(in.x, 2, 1, b, 0, h * P);
+  const float* const before = in.initialState ? in.initialState.as<float>() + (b * in.heads + h) * size : nullptr;
+  float* const saved = out.states.as<float>() + (b * in.heads + h) * size;
+  float* const after = out.finalState.as<float>() + (b * in.heads + h) * size;
+  float* const y = row_of(out.y, 2, 1, b, 0, h * P);
+  for (int64_t p = 0; p < P; p++) {
+    Chains total(0);
+    each_vector(N, [&](auto lanes, int64_t n, int chain) {
+      const Vec state = before == nullptr ? Vec{} : lanes.load(before + p * N + n);
+      const Vec next = state * splat(decays.since[0]) + lanes.load(B + n) * splat(decays.dt[0] * x[p]);
+      lanes.store(saved + p * N + n, state);
+      lanes.store(after + p * N + n, next);
+      total[chain] += next * lanes.load(C + n);
+    });
+    y[p] = total.sum();
+  }
+  finish(in, out, b, h, {0, 1, false, 0});
+}
+
+/// One token of every row: nothing to multiply matrices for.
+void steps(const Inputs& in, const Outputs& out, const Options& options) {
+  constexpr int64_t kGrain = 1 << 15;
+  parallel_for(in.batch * in.heads, 1 + kGrain / in.state_size(), [&](int64_t begin, int64_t end) {
+    float memory[Decays::kArrays][kLanes];
+    int next = 0;
+    Decays decays([&] { return memory[next++]; });
+    for (int64_t unit = begin; unit < end; unit++) {
+      const int64_t b = unit / in.heads, h = unit % in.heads;
+      decays.load(in, options, b, h, {0, 1, false, 0});
+      step(in, out, b, h, decays);
+    }
+  });
+}
+
 void store_state(const float* st, int64_t N, int64_t P, float* to) { transpose(st, P, N, P, to, N); }
 
 }  // namespace
@@ -98,6 +131,10 @@ Error ssdScan(Args args) {
   const Inputs in(args);
   const Outputs out{args.view(), args.view(), args.view()};
   const Options options(args);
+  if (in.length == 1 && !in.lengths) {
+    steps(in, out, options);
+    return nullptr;
+  }
   const int64_t N = in.state, P = in.headDim, H = in.heads, per_group = in.heads_per_group();
   const int64_t most = options.chunkSize < in.length ? options.chunkSize : in.length;
   const int64_t pitch = padded(most);
