@@ -14,8 +14,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
+#include <unordered_set>
 
 #include "kernels.h"
+#include "memory.h"
 #include "pool.h"
 
 namespace diffmamba {
@@ -103,9 +106,15 @@ const Isa& isa() {
   return chosen;
 }
 
-/// What each JavaScript thread that loaded the addon has of its own: the array that arguments cross in.
+/// What each JavaScript thread that loaded the addon has of its own: the array that arguments cross in, and its memory,
+/// which goes when the thread does, also where nobody disposed of it: a worker may be terminated at any time.
 struct Instance {
   const double* packed = nullptr;
+  std::unordered_set<void*> memory;
+
+  ~Instance() {
+    for (void* const one : memory) free_aligned(one);
+  }
 };
 
 Instance* instance(napi_env env) {
@@ -164,13 +173,20 @@ napi_value allocate(napi_env env, napi_callback_info info) {
   const Call call(env, info);
   const size_t bytes = (static_cast<size_t>(call.number(env, 0)) + 63) / 64 * 64;
   // 64 bytes more: vector code may read, never write, past the last element.
-  void* const memory = aligned_alloc(64, bytes + 64);
+  void* memory = allocate_aligned(bytes + 64);
+  try {
+    if (memory != nullptr) instance(env)->memory.insert(memory);
+  } catch (const std::bad_alloc&) {
+    free_aligned(memory);
+    memory = nullptr;
+  }
   return number(env, static_cast<double>(reinterpret_cast<uintptr_t>(memory)));
 }
 
-/// release(address)
+/// release(address); what is no memory of this thread's is left alone.
 napi_value release(napi_env env, napi_callback_info info) {
-  free(Call(env, info).address(env, 0));
+  void* const memory = Call(env, info).address(env, 0);
+  if (instance(env)->memory.erase(memory) == 1) free_aligned(memory);
   return undefined(env);
 }
 

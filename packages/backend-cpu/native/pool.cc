@@ -1,13 +1,30 @@
+// The pool of threads: helpers that look for the next loop for a moment and then sleep, and a caller that works along.
+// Knows counting. Knows no kernel.
+
 #include "pool.h"
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 namespace diffmamba {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+/// To wake a thread costs as much as a short loop, and a training step or a token is hundreds of loops close together: so
+/// a helper looks for the next one so long before it sleeps,
+constexpr microseconds kHelperLooks{200};
+/// and the caller, which has nothing left to do, for the end of the helpers' last pieces.
+constexpr microseconds kCallerLooks{20};
 
 /// One loop under way. Helpers join it under the lock and leave it under the lock, so that it can lie on the caller's
 /// stack.
@@ -30,17 +47,31 @@ struct Loop {
   }
 };
 
+/// The processor that the calling thread is on; -1 where the system does not say.
+int processor() {
+#ifdef __linux__
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
 struct Pool {
   /// Held by whoever has a loop under way: a second caller, of another JavaScript thread, works alone meanwhile.
   std::mutex callers;
+  /// What follows changes under this lock; what is atomic is looked at without it.
   std::mutex mutex;
   std::condition_variable wake;
   std::condition_variable left;
   int helpers = 0;
+  int asleep = 0;
   Loop* loop = nullptr;
   /// Goes up with each loop, so that a helper joins each at most once.
-  uint64_t generation = 0;
-  int inside = 0;
+  std::atomic<uint64_t> generation{0};
+  /// Helpers at work on the loop.
+  std::atomic<int> inside{0};
+  /// Where the loop's caller runs.
+  std::atomic<int> processor{-1};
 };
 
 // Never destroyed, and its threads never joined: they sleep until the process ends.
@@ -51,21 +82,56 @@ Pool& pool() {
 
 thread_local int limit = 1;
 
+/// Tells the processor that this thread only waits.
+inline void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// Looks for something to come about. Returns whether it did in time.
+template <typename Test>
+bool look_for(microseconds time, const Test& test) {
+  const Clock::time_point end = Clock::now() + time;
+  do {
+    for (int i = 0; i < 16; i++) {
+      if (test()) return true;
+      pause();
+    }
+  } while (Clock::now() < end);
+  return false;
+}
+
+/// What a helper does: joins loops. It looks for the next one only where the last came soon enough for that to have paid,
+/// and where it does not take the caller's processor for it.
 void help() {
   Pool& p = pool();
   uint64_t seen = 0;
+  Clock::time_point worked = Clock::now();
   std::unique_lock<std::mutex> lock(p.mutex);
   while (true) {
-    p.wake.wait(lock, [&] { return p.loop != nullptr && p.generation != seen; });
+    p.asleep++;
+    p.wake.wait(lock, [&] { return p.generation != seen; });
+    p.asleep--;
     seen = p.generation;
     Loop* const loop = p.loop;
-    if (loop->places == 0) continue;
+    if (loop == nullptr || loop->places == 0) continue;
     loop->places--;
     p.inside++;
     lock.unlock();
+    const bool soon = Clock::now() - worked < kHelperLooks;
     loop->work();
     lock.lock();
     if (--p.inside == 0) p.left.notify_one();
+    lock.unlock();
+    worked = Clock::now();
+    const int caller = p.processor;
+    if (soon && (caller < 0 || processor() != caller)) {
+      look_for(kHelperLooks, [&] { return p.generation.load(std::memory_order_relaxed) != seen; });
+    }
+    lock.lock();
   }
 }
 
@@ -76,7 +142,7 @@ bool pool_start(int threads) {
   std::lock_guard<std::mutex> lock(p.mutex);
   try {
     for (; p.helpers < threads - 1; p.helpers++) std::thread(help).detach();
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     return false;
   }
   return true;
@@ -98,20 +164,24 @@ void pool_run(int64_t count, int64_t grain, Piece piece, void* context) {
   const int64_t pieces = (count + grain - 1) / grain;
   const int wanted = pieces < limit ? static_cast<int>(pieces) : limit;
   Loop loop{piece, context, count, grain, wanted - 1, {}};
+  int sleepers = 0;
   {
     std::lock_guard<std::mutex> lock(p.mutex);
     p.loop = &loop;
+    p.processor = processor();
     p.generation++;
+    sleepers = p.asleep < loop.places ? p.asleep : loop.places;
   }
-  if (wanted == 2) {
-    p.wake.notify_one();
-  } else {
-    p.wake.notify_all();
-  }
+  for (; sleepers > 0; sleepers--) p.wake.notify_one();
   loop.work();
+  {
+    std::lock_guard<std::mutex> lock(p.mutex);
+    p.loop = nullptr;
+  }
+  const auto all_left = [&] { return p.inside == 0; };
+  if (look_for(kCallerLooks, all_left)) return;
   std::unique_lock<std::mutex> lock(p.mutex);
-  p.loop = nullptr;
-  p.left.wait(lock, [&] { return p.inside == 0; });
+  p.left.wait(lock, all_left);
 }
 
 }  // namespace diffmamba

@@ -1,139 +1,210 @@
+#!/usr/bin/env node
 // Compiles native/ into build/diffmamba-cpu.node: every kernel source for this machine's instruction set (for all of them
-// with --all, as a release wants it), the addon, and one link. No build system: one compiler, a few calls at a time. Prints one line; exits 0 where there is no compiler, because
-// the reference backend then does.
-// Usage: node scripts/build-addon.mjs [--all] [--required] [--sanitize=address|thread]
+// with --all, as a release wants it), the addon, and one link. No build system: one compiler, a few calls at a time.
+// Nothing is done where nothing has changed; what works is only ever replaced by what works.
+// Knows files and what depends on what. Knows no compiler's flags (toolchain.mjs).
 
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { availableParallelism } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { compileFlags, findCompiler, instructionSets, linkFlags, nativeInstructionSet } from "./toolchain.mjs";
+
+const usage = `usage: build-addon.mjs [OPTIONS]
+
+Compiles the native addon of @diffmamba/backend-cpu. Without a compiler it says what is used instead, and ends with 0.
+
+  --all              for every instruction set, to run on other machines; default: for this machine's
+  --force            also where the platform's prebuilt package is installed and works
+  --required         end with 1 where it cannot be built
+  --sanitize=NAME    with the address or thread sanitizer, into build-NAME
+  --out=FOLDER       where to; default: build, beside this package's sources
+  --help
+
+CXX names the compiler; default: g++, c++ or clang++.
+`;
 
 const root = path.resolve(import.meta.dirname, "..");
 const native = path.join(root, "native");
-const options = process.argv.slice(2);
-const required = options.includes("--required");
-const sanitize = options.find((option) => option.startsWith("--sanitize="))?.split("=")[1];
-const build = path.join(root, sanitize ? `build-${sanitize}` : "build");
-const target = path.join(build, "diffmamba-cpu.node");
+const flag = { type: "boolean", default: false };
+const text = { type: "string" };
 
-function giveUp(reason) {
-  console.error(`backend-cpu: ${reason}; the reference backend is used instead, which is much slower.`);
-  process.exit(required ? 1 : 0);
+function readOptions() {
+  try {
+    const known = { all: flag, force: flag, required: flag, help: flag, sanitize: text, out: text };
+    return parseArgs({ options: known }).values;
+  } catch (error) {
+    process.stderr.write(`${error.message}\n\n${usage}`);
+    process.exit(2);
+  }
 }
 
-const compiler =
-  process.env.CXX || ["g++", "c++", "clang++"].find((name) => spawnSync(name, ["--version"]).status === 0);
-if (!compiler) giveUp("no C++ compiler was found (install g++, or set CXX)");
+const options = readOptions();
+const { all, sanitize } = options;
+const build = path.resolve(options.out ?? path.join(root, sanitize ? `build-${sanitize}` : "build"));
+const target = path.join(build, "diffmamba-cpu.node");
+const stampFile = path.join(build, "stamp.json");
 
-const { include_dir: headers } = createRequire(import.meta.url)("node-api-headers");
+const say = (line) => console.error(`backend-cpu: ${line}`);
 
-/** Instruction sets from the least to the best, with the compiler's flags. */
-const known = {
-  base: [],
-  ...(process.arch === "x64" && {
-    avx2: ["-mavx2", "-mfma"],
-    avx512: ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
-  }),
+const digest = (...parts) => {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part).update("\0");
+  return hash.digest("hex");
 };
 
-/** The best set that this machine has, by what the compiler says of it. */
-function nativeIsa() {
-  const { stdout = "" } = spawnSync(compiler, ["-march=native", "-dM", "-E", "-x", "c++", "-"], {
-    input: "",
-    encoding: "utf8",
-  });
-  const has = (...names) => names.every((name) => stdout.includes(`#define __${name}__ `));
-  if (known.avx512 && has("AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "FMA")) return "avx512";
-  if (known.avx2 && has("AVX2", "FMA")) return "avx2";
-  return "base";
-}
+/** The files with these endings directly in a folder, sorted. */
+const filesIn = (folder, endings) =>
+  readdirSync(folder)
+    .filter((file) => endings.test(file))
+    .sort()
+    .map((file) => path.join(folder, file));
 
-const isas = options.includes("--all") ? known : { [nativeIsa()]: known[nativeIsa()] };
-const common = [
-  "-std=c++17",
-  "-O3",
-  "-fPIC",
-  "-fno-math-errno",
-  "-fno-trapping-math",
-  "-ffp-contract=fast",
-  "-fvisibility=hidden",
-  "-Wall",
-  "-Wextra",
-  "-Wno-psabi",
-  "-pthread",
-  `-I${native}`,
-  `-I${headers}`,
-  ...Object.keys(isas).map((isa) => `-DDIFFMAMBA_WITH_${isa.toUpperCase()}`),
-  ...(sanitize ? [`-fsanitize=${sanitize}`, "-g", "-fno-omit-frame-pointer"] : []),
+const contents = (files) => files.flatMap((file) => [path.basename(file), readFileSync(file)]);
+
+const headers = [...filesIn(native, /\.h$/), ...filesIn(path.join(native, "kernels"), /\.h$/)];
+const kernels = filesIn(path.join(native, "kernels"), /\.cc$/);
+const rest = filesIn(native, /\.cc$/);
+const scripts = ["build-addon.mjs", "toolchain.mjs"].map((file) => path.join(import.meta.dirname, file));
+// How TypeScript calls the addon: one that was built for another of these must not be called.
+const callers = [
+  path.join(native, "kernels.h"),
+  ...["pack.ts", "kernels.ts"].map((file) => path.join(root, "src", file)),
 ];
 
-const kernels = readdirSync(path.join(native, "kernels")).filter((file) => file.endsWith(".cc"));
-const jobs = [
-  ...["addon.cc", "pool.cc"].map((file) => ({
-    source: path.join(native, file),
-    object: file.replace(".cc", ".o"),
-    flags: [],
-  })),
-  ...kernels.flatMap((file) =>
-    Object.entries(isas).map(([isa, flags]) => ({
-      source: path.join(native, "kernels", file),
-      object: `${file.replace(".cc", "")}.${isa}.o`,
-      flags: [`-DDIFFMAMBA_ISA=${isa}`, ...flags],
-    })),
+/** What the result depends on, told without asking the compiler. */
+const stamp = {
+  sources: digest(
+    JSON.stringify([process.env.CXX, process.platform, process.arch, all || os.cpus()[0]?.model, sanitize]),
+    ...contents([...scripts, ...headers, ...kernels, ...rest]),
   ),
-];
+  interface: digest(...contents(callers)),
+};
 
-/** All that the result depends on. */
-function fingerprint() {
-  const hash = createHash("sha256").update(
-    JSON.stringify([compiler, common.filter((flag) => !flag.startsWith("-I")), isas]),
-  );
-  for (const folder of [native, path.join(native, "kernels")]) {
-    for (const file of readdirSync(folder).sort()) {
-      if (/\.(cc|h)$/.test(file)) hash.update(file).update(readFileSync(path.join(folder, file)));
-    }
+/** What the addon that is there was made of; nothing where it is not whole. */
+function readStamp() {
+  try {
+    const { bytes, ...made } = JSON.parse(readFileSync(stampFile, "utf8"));
+    return statSync(target).size === bytes ? made : {};
+  } catch {
+    return {};
   }
-  return hash.digest("hex");
 }
 
-const stamp = path.join(build, "stamp");
-const print = fingerprint();
-if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, "utf8") === print) process.exit(0);
+/** The addon that is used where nothing is built: the platform's package, or an older one of this folder. */
+async function existing() {
+  if (readStamp().interface !== stamp.interface) rmSync(target, { force: true });
+  const search = path.join(root, "dist", "addon.js");
+  return existsSync(search) ? (await import(pathToFileURL(search).href)).findAddon() : { addon: undefined };
+}
 
-mkdirSync(build, { recursive: true });
-const started = performance.now();
+async function giveUp(reason, remedy) {
+  const { addon, path: used } = await existing();
+  say(
+    addon
+      ? `${reason}; ${path.relative("", used)} stays, which may be older than the sources. For a new one, ${remedy}.`
+      : `${reason}; the reference backend is used, which is much slower. For the fast one, ${remedy}.`,
+  );
+  process.exit(options.required ? 1 : 0);
+}
 
-function compile({ source, object, flags }) {
-  return new Promise((resolve, reject) => {
-    const args = [...common, ...flags, "-c", source, "-o", path.join(build, object)];
-    const child = spawn(compiler, args, { stdio: ["ignore", "inherit", "inherit"] });
-    child.on("error", reject);
-    child.on("exit", (code) =>
-      code === 0 ? resolve() : reject(new Error(`${path.relative(root, source)} does not compile`)),
-    );
+/** One source compiled once: what it is called, and how. */
+function objectsOf(sources, compiler, sets) {
+  const common = [
+    ...compileFlags(compiler),
+    `-I${native}`,
+    ...Object.keys(sets).map((isa) => `-DDIFFMAMBA_WITH_${isa.toUpperCase()}`),
+    ...(sanitize ? [`-fsanitize=${sanitize}`, "-g", "-fno-omit-frame-pointer"] : []),
+  ];
+  const shared = digest(compiler.version, ...contents(headers));
+  return sources.map(({ source, isa }) => {
+    const flags = isa ? [...common, `-DDIFFMAMBA_ISA=${isa}`, ...sets[isa]] : common;
+    const name = [path.basename(source, ".cc"), ...(isa ? [isa] : [])].join(".");
+    const print = digest(shared, JSON.stringify(flags), readFileSync(source)).slice(0, 16);
+    return { source, flags, object: path.join(build, "objects", `${name}.${print}.o`) };
   });
 }
 
-async function worker(queue) {
-  for (let job = queue.shift(); job !== undefined; job = queue.shift()) await compile(job);
+/** Compiles into a file of this process's own, which is then put in place, so that one that is there is whole. */
+function compile({ command }, { source, flags, object }) {
+  const fresh = `${object}.${process.pid}`;
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, [...flags, "-c", source, "-o", fresh], { stdio: ["ignore", 2, 2] });
+    child.on("error", reject);
+    child.on("exit", (code) => {
+      if (code !== 0) return reject(new Error(`${path.relative(root, source)} does not compile`));
+      renameSync(fresh, object);
+      resolve();
+    });
+  });
 }
 
-try {
-  const queue = [...jobs];
-  await Promise.all(Array.from({ length: availableParallelism() }, () => worker(queue)));
-  const fresh = `${target}.tmp`;
-  const link = process.platform === "darwin" ? ["-bundle", "-undefined", "dynamic_lookup"] : ["-shared"];
-  const objects = jobs.map(({ object }) => path.join(build, object));
-  const libraries = process.platform === "darwin" ? [] : ["-ldl"];
-  const extra = sanitize ? [`-fsanitize=${sanitize}`] : [];
-  const args = [...link, ...extra, "-pthread", "-o", fresh, ...objects, ...libraries];
-  if (spawnSync(compiler, args, { stdio: "inherit" }).status !== 0) throw new Error("the addon does not link");
-  renameSync(fresh, target);
-  for (const object of objects) rmSync(object);
-  writeFileSync(stamp, print);
-  console.error(`backend-cpu: built in ${((performance.now() - started) / 1000).toFixed(1)} s with ${compiler}.`);
-} catch (error) {
-  giveUp(`the native addon could not be built: ${error.message}`);
+/** Throws where Node does not load the addon, or where it was not built for this machine. */
+function check(addon) {
+  const script = "process.exit(require(process.argv[1]).describe().isa === 'none' ? 1 : 0)";
+  const { status, stderr } = spawnSync(process.execPath, ["-e", script, addon], { encoding: "utf8" });
+  if (status !== 0) throw new Error(`it does not load: ${stderr.trim().split("\n")[0] || "wrong instruction set"}`);
 }
+
+/** @returns {Promise<string[]>} the instruction sets it was built for */
+async function buildAddon(compiler) {
+  const known = instructionSets(compiler.arch);
+  const native = nativeInstructionSet(compiler);
+  const sets = all ? known : { [native]: known[native] };
+  const perSet = kernels.flatMap((source) => Object.keys(sets).map((isa) => ({ source, isa })));
+  const jobs = objectsOf([...perSet, ...rest.map((source) => ({ source }))], compiler, sets);
+  mkdirSync(path.join(build, "objects"), { recursive: true });
+
+  const queue = jobs.filter(({ object }) => !existsSync(object));
+  if (queue.length > 0) say(`compiling ${queue.length} files with ${compiler.command}; this takes a moment, once.`);
+  const worker = async () => {
+    for (let job = queue.shift(); job !== undefined; job = queue.shift()) await compile(compiler, job);
+  };
+  await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
+
+  const objects = jobs.map(({ object }) => object);
+  const fresh = path.join(build, `diffmamba-cpu.${process.pid}.node`);
+  const extra = sanitize ? [`-fsanitize=${sanitize}`] : [];
+  const flags = linkFlags(compiler, all, path.join(build, "objects"));
+  const linked = spawnSync(compiler.command, [...extra, "-o", fresh, ...objects, ...flags], {
+    stdio: ["ignore", 2, 2],
+  });
+  if (linked.status !== 0) throw new Error("it does not link");
+  const runsHere = compiler.platform === process.platform && compiler.arch === process.arch && !sanitize;
+  if (runsHere) check(fresh);
+  renameSync(fresh, target);
+  for (const file of filesIn(path.join(build, "objects"), /\.o$/))
+    if (!objects.includes(file)) rmSync(file, { force: true });
+  return Object.keys(sets);
+}
+
+async function main() {
+  if (options.help) return void process.stdout.write(usage);
+  if (readStamp().sources === stamp.sources) return;
+  // Where a registry put this package, its prebuilt addon is of the same sources. In a clone the sources count.
+  const published = root.split(path.sep).includes("node_modules");
+  if (published && !options.force && !all && !sanitize) {
+    const { addon, path: used } = await existing();
+    if (addon) return say(`${used} works here; nothing is built (--force builds one all the same).`);
+  }
+  const compiler = findCompiler();
+  const again = `run \`node ${path.relative("", path.join(import.meta.dirname, "build-addon.mjs"))}\``;
+  if (!compiler) {
+    const missing = process.env.CXX ? `CXX is ${process.env.CXX}, which is no compiler` : "there is no C++ compiler";
+    return giveUp(missing, `install g++ or clang++ and ${again}`);
+  }
+  const started = performance.now();
+  try {
+    const sets = await buildAddon(compiler);
+    writeFileSync(stampFile, JSON.stringify({ ...stamp, bytes: statSync(target).size }));
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    say(`built for ${sets.join(", ")} in ${seconds} s with ${compiler.command}.`);
+  } catch (error) {
+    await giveUp(`the native addon could not be built: ${error.message}`, `mend that and ${again}`);
+  }
+}
+
+await main();

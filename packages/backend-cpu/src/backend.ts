@@ -73,8 +73,9 @@ export class CpuBackend implements Backend {
 
   async read(buffer: BackendBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
     this.#check();
+    const from = this.#range(buffer, byteOffset, byteLength);
     const bytes = new Uint8Array(byteLength);
-    this.addon.read(this.#range(buffer, byteOffset, byteLength), bytes);
+    this.addon.read(from, bytes);
     return bytes;
   }
 
@@ -93,7 +94,7 @@ export class CpuBackend implements Backend {
 
   /** The address of a part of a buffer. */
   #range(buffer: BackendBuffer, byteOffset: number, byteLength: number): number {
-    if (byteOffset < 0 || byteOffset + byteLength > buffer.bytes) {
+    if (!(byteOffset >= 0 && byteOffset + byteLength <= buffer.bytes)) {
       throw new BackendError(
         `cpu: bytes ${byteOffset} to ${byteOffset + byteLength} are outside a buffer of ${buffer.bytes}.`,
       );
@@ -105,7 +106,9 @@ export class CpuBackend implements Backend {
     // The array may have grown since the last call, and other devices of this thread share theirs.
     this.addon.share(this.#packer.array);
     const error = this.addon.run(kernelNumbers[name], this.options.threads);
-    if (error !== undefined) throw new ValueError(`${name}: ${error}`);
+    if (error === undefined) return;
+    const message = `${name}: ${error}`;
+    throw error.startsWith("out of memory") ? new BackendError(message) : new ValueError(message);
   }
 
   #check(): void {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <memory>
-#include <new>
 
+#include "../memory.h"
 #include "../simd.h"
 
 #define ALWAYS_INLINE __attribute__((always_inline))
@@ -77,16 +77,15 @@ inline typename VectorOf<Wide, kWide>::Type load_wide(const T* from) {
 /// Uninitialised memory of the calling thread for one kernel call, kept for its next one. Null where there is none.
 template <typename T>
 T* scratch(int64_t count) {
-  static constexpr std::align_val_t kAlignment{64};
   struct Free {
-    void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
+    void operator()(void* memory) const { free_aligned(memory); }
   };
   thread_local std::unique_ptr<void, Free> memory;
   thread_local size_t capacity = 0;
   const size_t bytes = static_cast<size_t>(count) * sizeof(T);
   if (bytes > capacity) {
     memory.reset();
-    memory.reset(::operator new(bytes, kAlignment, std::nothrow));
+    memory.reset(allocate_aligned(bytes));
     capacity = memory ? bytes : 0;
   }
   return static_cast<T*>(memory.get());

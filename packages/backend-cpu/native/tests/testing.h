@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../kernels.h"
+#include "../memory.h"
 #include "../pool.h"
 
 namespace diffmamba {
@@ -73,7 +74,7 @@ template <typename T>
 class Array {
  public:
   explicit Array(int64_t size) : size_(size), bytes_(static_cast<size_t>(size) * sizeof(T)) {
-    memory_ = static_cast<char*>(aligned_alloc(64, (bytes_ + 63) / 64 * 64 + 64));
+    memory_ = static_cast<char*>(allocate_aligned(bytes_ + 64));
     memset(memory_, 0xff, bytes_);
     memset(memory_ + bytes_, kFence, 64);
   }
@@ -85,7 +86,7 @@ class Array {
     bool whole = true;
     for (size_t i = 0; i < 64; i++) whole = whole && memory_[bytes_ + i] == kFence;
     check(whole, "writes past the end");
-    free(memory_);
+    free_aligned(memory_);
   }
 
   T& operator[](int64_t i) { return reinterpret_cast<T*>(memory_)[i]; }
