@@ -77,6 +77,9 @@ function install() {
 function build() {
   const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
   run(process.execPath, [tsc, "-b"], "The lines above name the files that do not compile.");
+  // Ends with 0 where there is no compiler, and says what is used instead.
+  const addon = path.join(root, "packages", "backend-cpu", "scripts", "build-addon.mjs");
+  run(process.execPath, [addon], "The lines above say what is wrong with the native addon.");
 }
 
 /** Whether the process that wrote a lock is known to be gone. */
@@ -147,7 +150,8 @@ function locked(work) {
 }
 
 /**
- * Installs the workspace when the lockfile or a package.json has changed since the last time, and builds it.
+ * Installs the workspace when the lockfile or a package.json has changed since the last time, and builds it: TypeScript,
+ * and the native addon of the CPU backend where there is a compiler.
  * Throws {@link SetupError}; prints to stderr only.
  */
 export function setup() {

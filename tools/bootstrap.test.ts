@@ -14,7 +14,7 @@ function put(file: string, text: string): void {
   writeFileSync(path.join(folder, file), text);
 }
 
-/** What the stand-ins did, a line each: `npx` for an installation, `tsc` for a build. */
+/** What the stand-ins did, a line each: `npx` for an installation, `tsc` and `addon` for a build. */
 const calls = () => (existsSync(path.join(folder, "calls")) ? readFileSync(path.join(folder, "calls"), "utf8") : "");
 
 interface Outcome {
@@ -57,6 +57,10 @@ beforeEach(() => {
   put("apps/two/package.json", "{}");
   put("pnpm-lock.yaml", "lock: 1\n");
   put("pnpm-workspace.yaml", "packages: []\n");
+  put(
+    "packages/backend-cpu/scripts/build-addon.mjs",
+    'import fs from "node:fs"; fs.appendFileSync("calls", "addon\\n"); console.log("compiled")',
+  );
   put("apps/bench/package.json", "{}");
   put("apps/bench/dist/main.js", "console.log(JSON.stringify(process.argv.slice(2)));");
   putNpx(0);
@@ -68,14 +72,14 @@ describe("the bootstrap", () => {
   it("installs once, builds every time, and says nothing on stdout", async () => {
     expect(await run("setup")).toMatchObject({ code: 0, stdout: "" });
     expect(await run("setup")).toMatchObject({ code: 0, stdout: "" });
-    expect(calls()).toBe("npx \ntsc\ntsc\n");
+    expect(calls()).toBe("npx \ntsc\naddon\ntsc\naddon\n");
   });
 
   it.each(["pnpm-lock.yaml", "packages/one/package.json"])("installs again when %s changes", async (file) => {
     await run("setup");
     put(file, "{ }\n");
     await run("setup");
-    expect(calls()).toBe("npx \ntsc\nnpx \ntsc\n");
+    expect(calls()).toBe("npx \ntsc\naddon\nnpx \ntsc\naddon\n");
   });
 
   it("hands over to the program, whose stdout stays its own", async () => {
@@ -93,7 +97,7 @@ describe("the bootstrap", () => {
     );
     putNpx(0);
     expect((await run("setup")).code).toBe(0);
-    expect(calls()).toBe("npx \nnpx \ntsc\n");
+    expect(calls()).toBe("npx \nnpx \ntsc\naddon\n");
   });
 
   it("names a build that fails and a program that is missing", async () => {
@@ -106,6 +110,9 @@ describe("the bootstrap", () => {
     put("node_modules/typescript/bin/tsc", "process.exit(2)");
     const broken = await run("setup");
     expect(broken).toMatchObject({ code: 1, stderr: expect.stringContaining("do not compile") });
+    put("node_modules/typescript/bin/tsc", "");
+    put("packages/backend-cpu/scripts/build-addon.mjs", "process.exit(3)");
+    expect((await run("setup")).stderr).toContain("build-addon.mjs` ended with exit code 3. The lines above");
   });
 
   it("ends with 2 and the usage for a command that it does not know", async () => {

@@ -1,17 +1,23 @@
 // Layer: tools. What a user of the registry would get: packs every public package, checks each tarball with publint
-// and attw, installs all of them into a blank project, imports every entry and type-checks the imports.
+// and attw, installs all of them into a blank project, imports every entry and type-checks the imports. Where the native
+// addon has been built, its platform's package is installed too, and must be found and used.
 // Needs an installed and built workspace. `node tools/pack-check.mjs` prints what passed and what failed.
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { folders, readJson, root } from "./layers.mjs";
+import { platforms, withPlatforms, writePlatformPackage } from "./prebuilt.mjs";
 
 const pnpm = path.join(root, "node_modules/pnpm/bin/pnpm.cjs");
 const tsc = path.join(root, "node_modules/typescript/bin/tsc");
 const publint = path.join(root, "tools/node_modules/publint/src/cli.js");
 const attw = path.join(root, "tools/node_modules/@arethetypeswrong/cli/dist/index.js");
+
+const addon = path.join(root, "packages/backend-cpu/build/diffmamba-cpu.node");
+const platform = `${process.platform}-${process.arch}`;
+const hasAddon = existsSync(addon) && platform in platforms;
 
 /** A folder of the workspace whose package is published. */
 const publicFolders = Object.keys(folders()).filter((folder) => !readJson(`${folder}/package.json`).private);
@@ -93,18 +99,47 @@ export async function checkTypes(one) {
   if (entries(one).length > 0) await node([attw, one.tarball, "--profile", "esm-only", "--no-emoji"], root);
 }
 
+/** Packs a folder outside the workspace; returns the tarball. */
+async function packFolder(folder, target) {
+  const [{ filename }] = JSON.parse(await run("npm", ["pack", "--json", "--pack-destination", target], folder));
+  return path.resolve(target, filename);
+}
+
+/**
+ * As the release does it: packs this platform's addon as a package, and backend-cpu with that as an optional dependency.
+ * @returns the packages with backend-cpu's new tarball, and the platform's package with its own
+ */
+export async function packPrebuilt(target, packages) {
+  const backend = packages.find(({ folder }) => folder === "packages/backend-cpu");
+  mkdirSync(target);
+  await run("tar", ["-xzf", backend.tarball, "-C", target], root);
+  const folder = path.join(target, "package");
+  const file = path.join(folder, "package.json");
+  const manifest = withPlatforms(JSON.parse(readFileSync(file, "utf8")), [platform]);
+  writeFileSync(file, JSON.stringify(manifest));
+  const tarball = await packFolder(folder, target);
+  const own = path.join(target, platform);
+  const name = writePlatformPackage(platform, addon, manifest, own);
+  const prebuilt = { name, tarball: await packFolder(own, target) };
+  return { packages: packages.map((one) => (one === backend ? { ...one, tarball } : one)), prebuilt };
+}
+
 /**
  * Makes a blank project in `target` that depends on all tarballs. Packages of the house resolve to the tarballs
- * (`overrides`), everything else to the registry.
+ * (`overrides`), everything else to the registry. The prebuilt package, if there is one, comes with the package that wants it.
  */
-export async function installBlank(target, packages) {
-  const dependencies = Object.fromEntries(packages.map((one) => [one.name, pathToFileURL(one.tarball).href]));
+export async function installBlank(target, packages, prebuilt) {
+  const url = ({ tarball }) => pathToFileURL(tarball).href;
+  const dependencies = Object.fromEntries(packages.map((one) => [one.name, url(one)]));
   const manifest = {
     name: "blank",
     private: true,
     type: "module",
     dependencies,
-    overrides: Object.fromEntries(packages.map((one) => [one.name, `$${one.name}`])),
+    overrides: {
+      ...Object.fromEntries(packages.map((one) => [one.name, `$${one.name}`])),
+      ...(prebuilt && { [prebuilt.name]: url(prebuilt) }),
+    },
     devDependencies: { "@types/node": readJson("node_modules/@types/node/package.json").version },
   };
   mkdirSync(target, { recursive: true });
@@ -149,6 +184,25 @@ export async function typeCheckAll(target, packages) {
   await node([tsc, "-p", "tsconfig.json"], target);
 }
 
+/** The prebuilt addon of the blank project computes, is what is used, and leaves nothing to build. */
+export async function usePrebuilt(target, { name }) {
+  const program = `
+    import assert from "node:assert";
+    import { cpu, cpuAvailability } from "@diffmamba/backend-cpu";
+    const found = cpuAvailability();
+    assert(found.available && found.path.includes(${JSON.stringify(path.join(...name.split("/")))}), JSON.stringify(found));
+    const device = await cpu({ threads: 2 });
+    const product = device.ones([2, 3]).matmul(device.ones([3, 2]));
+    assert.deepEqual([...(await product.data())], [3, 3, 3, 3]);
+    await device.dispose();
+  `;
+  writeFileSync(path.join(target, "prebuilt.js"), program);
+  await node(["prebuilt.js"], target);
+  await run(path.join(target, "node_modules/.bin/diffmamba-build-cpu"), ["--required"], target);
+  const built = path.join(target, "node_modules/@diffmamba/backend-cpu/build");
+  if (existsSync(built)) throw new Error(`${built}: an addon was built although there is a prebuilt one`);
+}
+
 /** Starts each command that the blank project got, asking for its help. */
 export async function runBins(target, packages) {
   for (const { folder } of packages) {
@@ -167,6 +221,16 @@ export function checks(target) {
     if (made === undefined) throw new Error("nothing was packed");
     return made;
   };
+  let prebuilt;
+  const withAddon = [
+    [
+      "the native addon packs as its platform's package",
+      async () => {
+        ({ packages: made, prebuilt } = await packPrebuilt(path.join(target, "prebuilt"), packages()));
+      },
+    ],
+  ];
+  const afterInstall = [["the prebuilt addon is found, and computes", () => usePrebuilt(blank, prebuilt)]];
   return [
     [
       `${publicFolders.length} packages pack`,
@@ -184,10 +248,12 @@ export function checks(target) {
     ],
     ["publint is clean", () => each(packages(), 2, lintTarball)],
     ["attw is clean", () => each(packages(), 2, checkTypes)],
-    ["a blank project installs the tarballs", () => installBlank(blank, packages())],
+    ...(hasAddon ? withAddon : []),
+    ["a blank project installs the tarballs", () => installBlank(blank, packages(), prebuilt)],
     ["every entry imports in Node", () => importAll(blank, packages())],
     ["every entry type-checks", () => typeCheckAll(blank, packages())],
     ["every command starts", () => runBins(blank, packages())],
+    ...(hasAddon ? afterInstall : []),
   ];
 }
 

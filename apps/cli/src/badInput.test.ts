@@ -103,6 +103,16 @@ describe("wrong usage (exit code 2)", () => {
     ["an assignment without =", () => training("--set", "dModel"), "--set dModel: expected KEY=VALUE"],
     ["a backend", () => training("--backend", "cud"), "--backend cud: no such backend. Did you mean cuda?"],
     [
+      "a number of threads",
+      () => training("--threads", "0"),
+      "'--threads <n>' argument '0' is invalid. It must be a whole number from 1 to 1024.",
+    ],
+    [
+      "threads of a backend that has none",
+      () => [...scoring("run"), "--backend", "reference", "--threads", "2"],
+      "--threads 2: the backend reference has no threads; cpu has.",
+    ],
+    [
       "a kind of data",
       () => ["data", "prepare", "tex", "--from", "text.txt", "--out", "x"],
       "data prepare tex: no such kind of data. Did you mean text?",
@@ -121,6 +131,11 @@ describe("wrong usage (exit code 2)", () => {
     ["an empty prompt", () => ["generate", "--checkpoint", "run", "--prompt", ""], "--prompt: it is empty"],
   ])("%s", async (_, args, message) => {
     expectFailure(await place.run(args()), 2, message);
+  });
+
+  it("a number of threads in DIFFMAMBA_THREADS", async () => {
+    const outcome = await place.run([...talking("run"), "--backend", "cpu"], { DIFFMAMBA_THREADS: "many" });
+    expectFailure(outcome, 2, 'DIFFMAMBA_THREADS is "many"; it must be a whole number from 1 to 1024.');
   });
 
   it("leaves no run behind", () => {

@@ -35,7 +35,7 @@ export interface Workplace {
   /** `diffmamba ARGS` to its end. */
   run(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Outcome>;
   /** The document that `diffmamba ARGS --json` prints. @throws Error with stderr where it fails or prints something else */
-  json<T = Record<string, unknown>>(args: readonly string[]): Promise<T>;
+  json<T = Record<string, unknown>>(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<T>;
   /** Any command to its end. */
   shell(command: string, args: readonly string[]): Promise<Outcome>;
   dispose(): void;
@@ -54,7 +54,8 @@ export function workplace(): Workplace {
     const { DIFFMAMBA_DATA: _, DIFFMAMBA_DEBUG: __, ...inherited } = process.env;
     const child = spawn(command, args, {
       cwd: folder,
-      env: { ...inherited, NO_COLOR: "1", ...env },
+      // Several commands run at once, of models for which one thread is enough.
+      env: { ...inherited, NO_COLOR: "1", DIFFMAMBA_THREADS: "1", ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     children.add(child);
@@ -83,8 +84,8 @@ export function workplace(): Workplace {
     start,
     run: (args, env) => start(args, env).ended,
     shell: (command, args) => launch(command, args).ended,
-    async json<T>(args: readonly string[]) {
-      const { code, stdout, stderr } = await start([...args, "--json"]).ended;
+    async json<T>(args: readonly string[], env?: NodeJS.ProcessEnv) {
+      const { code, stdout, stderr } = await start([...args, "--json"], env).ended;
       if (code !== 0) throw new Error(`diffmamba ${args.join(" ")} ended with ${code}:\n${stderr}`);
       // One document and a line's end: JSON.parse refuses a second one.
       return JSON.parse(stdout) as T;

@@ -7,20 +7,20 @@ import { prepareText, type TokenStore } from "@diffmamba/datasets";
 import { nodeFiles } from "@diffmamba/files/node";
 import { readSamples } from "@diffmamba/train";
 import { Command } from "commander";
+import { chooseDevice, type DeviceChoice, type DeviceFlags, openDevice } from "./backends.js";
 import { TrainChild, type TrainResult } from "./demo/child.js";
 import { demoCorpus } from "./demo/corpus.js";
 import { watch } from "./demo/watch.js";
 import { CommandError, exitCodeOf, formatError } from "./errors.js";
-import { wholeNumber } from "./options.js";
+import { addBackendOptions, wholeNumber } from "./options.js";
 import { writeReport } from "./report/index.js";
 import { presets } from "./settings/presets.js";
 import { count } from "./text.js";
 
-interface DemoFlags {
+interface DemoFlags extends DeviceFlags {
   readonly out?: string;
   readonly steps?: number;
   readonly seed: number;
-  readonly backend?: string;
 }
 
 const models = [
@@ -29,6 +29,18 @@ const models = [
 ] as const;
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
+const note = (text: string): void => void process.stderr.write(`${text}\n`);
+
+/** The preset of a model on a backend: the reference gets a small one, which it trains in a minute. */
+const presetOn = (backend: string, preset: string): string => (backend === "reference" ? `${preset}-small` : preset);
+
+/** What each run computes on, tried before they start; says so. */
+async function choose(flags: DemoFlags): Promise<DeviceChoice> {
+  const choice = chooseDevice(flags, note, models.length);
+  await using device = await openDevice(choice);
+  say(`Backend: ${device.name}; each of the two runs has ${device.backend.device}.`);
+  return choice;
+}
 
 /** `runs/demo`, or the first `runs/demo-2`, `-3`, … that is not there yet. */
 function freshFolder(): string {
@@ -59,13 +71,15 @@ async function prepare(folder: string): Promise<TokenStore> {
 /** Starts both runs; Ctrl-C stops both, a second one at once. */
 function startRuns(
   folder: string,
-  { steps, seed, backend }: DemoFlags,
+  { backend, threads }: DeviceChoice,
+  { steps, seed }: DemoFlags,
 ): { runs: TrainChild[]; stopped: () => boolean } {
-  const flags = ["--data", path.join(folder, "data"), "--seed", String(seed)];
+  const flags = ["--data", path.join(folder, "data"), "--seed", String(seed), "--backend", backend];
+  if (threads !== undefined) flags.push("--threads", String(threads));
   if (steps !== undefined) flags.push("--steps", String(steps));
-  if (backend !== undefined) flags.push("--backend", backend);
   const runs = models.map(
-    ({ name, preset }) => new TrainChild(name, path.join(folder, name), ["--preset", preset, ...flags]),
+    ({ name, preset }) =>
+      new TrainChild(name, path.join(folder, name), ["--preset", presetOn(backend, preset), ...flags]),
   );
   let signals = 0;
   for (const [signal, code] of [
@@ -137,10 +151,11 @@ async function samples(runs: readonly TrainChild[]): Promise<string> {
 async function demo(flags: DemoFlags): Promise<void> {
   const folder = flags.out ?? freshFolder();
   if (existsSync(folder)) throw new CommandError(`${folder}: something is already there; choose another folder.`);
+  const choice = await choose(flags);
   await prepare(folder);
-  const { runs, stopped } = startRuns(folder, flags);
+  const { runs, stopped } = startRuns(folder, choice, flags);
   const results = resultsOf(runs);
-  const steps = flags.steps ?? (presets[models[0].preset].train.steps as number);
+  const steps = flags.steps ?? (presets[presetOn(choice.backend, models[0].preset)].train.steps as number);
   await watch(runs, steps, results);
   const outcome = await results;
   if (stopped()) {
@@ -163,16 +178,16 @@ async function demo(flags: DemoFlags): Promise<void> {
   say(`Report: ${path.resolve(report)}`);
 }
 
-const program = new Command("demo")
+const command = new Command("demo")
   .description("Trains a vanilla Mamba-2 and a differential one side by side on the text of TypeScript's declarations.")
   .option("--out <folder>", "where the runs and the report go (default: runs/demo)")
   .option("--steps <n>", "steps of each", wholeNumber(1))
   .option("--seed <n>", "of both", wholeNumber(0), 0)
-  .option("--backend <name>", "what computes")
   .action(demo);
+addBackendOptions(command);
 
 try {
-  await program.exitOverride().parseAsync();
+  await command.exitOverride().parseAsync();
 } catch (error) {
   process.exitCode = exitCodeOf(error);
   const isCommander = error instanceof Error && error.name === "CommanderError";

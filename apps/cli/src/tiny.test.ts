@@ -85,10 +85,12 @@ describe("train", () => {
     expect(steps).toHaveLength(45);
   });
 
-  it("gives the same bits for the same seed, and others for another", async () => {
-    const train = (out: string, seed: string) =>
-      place.json(["train", ...smallest, "--data", "text.txt", "--out", out, "--steps", "3", "--seed", seed]);
-    await Promise.all([train("a", "1"), train("b", "1"), train("c", "2")]);
+  it("gives the same bits for the same seed with any number of threads, and others for another seed", async () => {
+    const train = (out: string, seed: string, threads: string) => {
+      const flags = ["--out", out, "--steps", "3", "--seed", seed, "--threads", threads];
+      return place.json(["train", ...smallest, "--data", "text.txt", ...flags]);
+    };
+    await Promise.all([train("a", "1", "1"), train("b", "1", "3"), train("c", "2", "1")]);
     const weights = (run: string) => place.read(`${run}/step-3/model.safetensors`);
     expect(weights("a").equals(weights("b"))).toBe(true);
     expect(weights("a").equals(weights("c"))).toBe(false);
@@ -207,19 +209,67 @@ describe("convert", () => {
   });
 });
 
+interface Doctor {
+  readonly version: string;
+  readonly backends: readonly {
+    readonly name: string;
+    readonly available: boolean;
+    readonly reason: string | null;
+    readonly device: string | null;
+  }[];
+}
+
 describe("doctor", () => {
   it("says of every backend whether it works, and why not", async () => {
-    const { backends, version } = await place.json<{
-      version: string;
-      backends: { name: string; available: boolean; reason: string | null; device: string | null }[];
-    }>(["doctor"]);
+    const { backends, version } = await place.json<Doctor>(["doctor"]);
     expect(version).toMatch(/^\d+\.\d+\.\d+/);
-    expect(backends[0]).toEqual({ name: "reference", available: true, reason: null, device: expect.any(String) });
-    expect(backends.map(({ name }) => name)).toEqual(["reference", "cpu", "webgpu", "cuda"]);
+    expect(backends[1]).toEqual({ name: "reference", available: true, reason: null, device: expect.any(String) });
+    expect(backends.map(({ name }) => name)).toEqual(["cpu", "reference", "webgpu", "cuda"]);
     for (const { available, reason, device } of backends) {
       expect(available ? device : reason).toMatch(/\S/);
       expect(available ? reason : device).toBeNull();
     }
+  });
+
+  it("reports the CPU's instruction set and threads", async () => {
+    const [cpu] = (await place.json<Doctor>(["doctor"], { DIFFMAMBA_THREADS: "3" })).backends;
+    if (cpu.available) expect(cpu.device).toMatch(/^(base|avx2|avx512), 3 threads$/);
+    else expect(cpu.reason).toMatch(/^there is no native addon for \S+; install a C\+\+ compiler/);
+  });
+});
+
+describe("the backend where none is named", () => {
+  const flags = (out: string) => [
+    ...["train", ...smallest, "--data", "text.txt", "--out", out, "--steps", "1"],
+    ...["--set", "evalTokens=0"],
+  ];
+  const backendOf = (run: string) => JSON.parse(place.read(`${run}/start.json`).toString()).backend;
+
+  it("is cpu where it works, and is recorded", async () => {
+    const [cpu] = (await place.json<Doctor>(["doctor"])).backends;
+    await place.json(flags("default"));
+    expect(backendOf("default")).toBe(cpu.available ? "cpu" : "reference");
+  });
+
+  it("is the reference where cpu does not work, which is said in one line with the reason and the remedy", async () => {
+    const { code, stderr } = await place.run([...flags("fallen"), "--threads", "2"], {
+      DIFFMAMBA_CPU_ADDON: "nothing",
+    });
+    expect(code).toBe(0);
+    const message =
+      /^using the reference backend, which is much slower than cpu: its native addon does not load: .*nothing.*; correct or unset DIFFMAMBA_CPU_ADDON\.$/;
+    expect(stderr.split("\n").filter((line) => /reference backend/.test(line))).toEqual([
+      expect.stringMatching(message),
+    ]);
+    expect(backendOf("fallen")).toBe("reference");
+  });
+
+  it("is not replaced where cpu is named", async () => {
+    const { code, stdout, stderr } = await place.run([...flags("named"), "--backend", "cpu"], {
+      DIFFMAMBA_CPU_ADDON: "nothing",
+    });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toMatch(/^error: backend cpu does not work here: its native addon does not load: .*doctor/m);
   });
 });
 

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import os from "node:os";
 import process from "node:process";
 import type { Command } from "commander";
-import { probeBackends } from "../backends.js";
+import { defaultBackend, probeBackends } from "../backends.js";
 import type { Context } from "../program.js";
 
 const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
@@ -41,7 +41,9 @@ export function registerDoctor(program: Command, context: Context): void {
           `data       DIFFMAMBA_DATA: ${describeData(data)}`,
           "",
           ...backends.map(({ name, available, device, reason }) =>
-            available ? `  yes  ${name.padEnd(10)} ${device}` : `   no  ${name.padEnd(10)} ${reason}`,
+            available
+              ? `  yes  ${name.padEnd(10)} ${device}${name === defaultBackend ? " (the default)" : ""}`
+              : `   no  ${name.padEnd(10)} ${reason}`,
           ),
         ];
         terminal.result({ version, node: process.versions.node, ...machine, data, backends }, lines.join("\n"));

@@ -5,24 +5,23 @@ import { nodeFiles } from "@diffmamba/files/node";
 import type { Tokenizer } from "@diffmamba/tokenizer";
 import { type StopSignals, stopSignals } from "@diffmamba/train/node";
 import { type Command, Option } from "commander";
-import { defaultBackend, openDevice } from "../backends.js";
+import { chooseDevice, type DeviceFlags, openDevice } from "../backends.js";
 import { type Checkpoint, type CheckpointFlags, openCheckpoint, plannedNumber } from "../checkpoint.js";
 import { findData, isStore, withFileTokens } from "../data.js";
 import { CommandError, messageOf, StoppedError, UsageError } from "../errors.js";
-import { addBackendOption, addJsonOption, wholeNumber } from "../options.js";
+import { addBackendOptions, addJsonOption, wholeNumber } from "../options.js";
 import type { Context } from "../program.js";
 import { showEvaluation, showPreparation } from "../progress.js";
 import type { Terminal } from "../terminal.js";
 import { count } from "../text.js";
 
-interface EvalFlags extends CheckpointFlags {
+interface EvalFlags extends CheckpointFlags, DeviceFlags {
   readonly data: string;
   readonly split?: string;
   readonly length?: number;
   readonly batchSize?: number;
   readonly batching: Batching;
   readonly maxTokens?: number;
-  readonly backend?: string;
 }
 
 /** Tokens of a window where neither a flag nor the checkpoint says how long it was trained on. */
@@ -102,7 +101,7 @@ function table({ tokens, nll, ppl, bpb, bpc, pplBatchMean, bpbBatchMean, lossByP
 
 async function run(terminal: Terminal, flags: EvalFlags): Promise<void> {
   using stop = stopSignals();
-  await using device = await openDevice(flags.backend ?? defaultBackend);
+  await using device = await openDevice(chooseDevice(flags, terminal.note));
   const checkpoint = await openCheckpoint(flags, device);
   using _model = checkpoint.model;
   const { result, length, batchSize } = await score(terminal, checkpoint, flags, stop.signal).catch((error) => {
@@ -143,6 +142,6 @@ export function registerEval(program: Command, context: Context): void {
     )
     .option("--max-tokens <n>", "score about so many tokens, in windows spread over the text", wholeNumber(1))
     .option("--tokenizer <path>", "a folder or file with the tokenizer (default: the checkpoint's)");
-  addBackendOption(command);
+  addBackendOptions(command);
   addJsonOption(command).action(context.run(run));
 }

@@ -2,14 +2,14 @@
 import { generate } from "@diffmamba/models";
 import { stopSignals } from "@diffmamba/train/node";
 import type { Command } from "commander";
-import { defaultBackend, openDevice } from "../backends.js";
+import { chooseDevice, type DeviceFlags, openDevice } from "../backends.js";
 import { type CheckpointFlags, openCheckpoint } from "../checkpoint.js";
 import { UsageError } from "../errors.js";
-import { addBackendOption, addJsonOption, gather, numberBetween, wholeNumber } from "../options.js";
+import { addBackendOptions, addJsonOption, gather, numberBetween, wholeNumber } from "../options.js";
 import type { Context } from "../program.js";
 import type { Terminal } from "../terminal.js";
 
-interface GenerateFlags extends CheckpointFlags {
+interface GenerateFlags extends CheckpointFlags, DeviceFlags {
   readonly prompt: string;
   readonly maxTokens: number;
   readonly temperature: number;
@@ -19,7 +19,6 @@ interface GenerateFlags extends CheckpointFlags {
   readonly repetitionPenalty?: number;
   readonly stop?: readonly string[];
   readonly seed: number;
-  readonly backend?: string;
 }
 
 /** The tokens of a prompt; an empty one begins with the token that begins texts, where the vocabulary has one. */
@@ -39,7 +38,7 @@ function promptTokens(
 
 async function run(terminal: Terminal, flags: GenerateFlags): Promise<void> {
   using stop = stopSignals();
-  await using device = await openDevice(flags.backend ?? defaultBackend);
+  await using device = await openDevice(chooseDevice(flags, terminal.note));
   const checkpoint = await openCheckpoint(flags, device);
   using model = checkpoint.model;
   const { tokenizer, folder } = checkpoint;
@@ -98,6 +97,6 @@ export function registerGenerate(program: Command, context: Context): void {
     .option("--stop <text>", "ends the text where it appears; may be given more than once", gather)
     .option("--seed <n>", "of what is drawn", wholeNumber(0), 0)
     .option("--tokenizer <path>", "a folder or file with the tokenizer (default: the checkpoint's)");
-  addBackendOption(command);
+  addBackendOptions(command);
   addJsonOption(command).action(context.run(run));
 }

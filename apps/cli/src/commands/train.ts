@@ -1,7 +1,7 @@
 // Layer: apps/cli, commands. `train`: a run from its first line to its last checkpoint, or the rest of one.
 import process from "node:process";
 import type { Command } from "commander";
-import { addBackendOption, addJsonOption, gather, wholeNumber } from "../options.js";
+import { addBackendOptions, addJsonOption, gather, wholeNumber } from "../options.js";
 import type { Context } from "../program.js";
 import { presetNames } from "../settings/presets.js";
 import type { Terminal } from "../terminal.js";
@@ -55,6 +55,6 @@ export function registerTrain(program: Command, context: Context): void {
       "any setting, such as model.dModel=256 or dModel=256; may be given more than once",
       gather,
     );
-  addBackendOption(command);
+  addBackendOptions(command);
   addJsonOption(command).action(context.run((terminal, flags: TrainFlags) => run(terminal, context.version, flags)));
 }

@@ -38,9 +38,9 @@ const tiny: Preset = {
   },
 };
 
-/** Two of equal width and state, side by side; what the demo trains. */
-const demo = (variant: string): Preset => ({
-  about: `${variant} of the demo: two layers of width 48 on the characters of a text`,
+/** Two of equal width and state, side by side: what the demo trains on the reference backend. */
+const smallDemo = (variant: string): Preset => ({
+  about: `${variant} of the demo on the reference backend: two layers of width 48 on the characters of a text`,
   model: { ...small, variant, dModel: 48, nLayers: 2 },
   data: { tokenizer: "characters", valid: 0.1 },
   train: {
@@ -57,6 +57,17 @@ const demo = (variant: string): Preset => ({
     samplePrompt: "interface ",
   },
 });
+
+/** The same on a backend that is fast: more layers, more width and state. */
+const demo = (variant: string): Preset => {
+  const { model, data, train } = smallDemo(variant);
+  return {
+    about: `${variant} of the demo: three layers of width 128 on the characters of a text`,
+    model: { ...model, dModel: 128, nLayers: 3, dState: 32, headDim: 32, chunkSize: 64 },
+    data,
+    train: { ...train, length: 256, lr: 5e-3, warmup: 30 },
+  };
+};
 
 interface PaperRun {
   readonly blocks: number;
@@ -126,6 +137,8 @@ export const presets: Readonly<Record<string, Preset>> = {
   tiny,
   "demo-mamba2": demo("mamba2"),
   "demo-diffmamba2": demo("diffmamba2"),
+  "demo-mamba2-small": smallDemo("mamba2"),
+  "demo-diffmamba2-small": smallDemo("diffmamba2"),
   ...Object.fromEntries(
     Object.keys(paperRuns).flatMap((name) => [
       [name, paperPreset(name, "mamba2")],

@@ -108,10 +108,13 @@ describe("presets", () => {
     expect(data).toMatchObject({ order: "rows", tokenizer: "text8" });
   });
 
-  it("has a tiny one of 200 steps, and two of the demo of equal width and state", () => {
+  it("has a tiny one of 200 steps", () => {
     expect(resolveSettings([presetSource("tiny")]).train.steps).toBe(200);
+  });
+
+  it.each(["", "-small"])("has two of the demo of equal width, state and training: demo-*%s", (size) => {
     const [plain, differential] = ["demo-mamba2", "demo-diffmamba2"].map((name) =>
-      resolveSettings([presetSource(name)]),
+      resolveSettings([presetSource(name + size)]),
     );
     expect(plain.model).toMatchObject({ variant: "mamba2" });
     expect({ ...differential, model: { ...differential.model, variant: "mamba2" } }).toEqual(plain);

@@ -12,7 +12,7 @@ import type { Device } from "@diffmamba/tensor";
 import { saveTokenizer, type Tokenizer } from "@diffmamba/tokenizer";
 import { type Evaluation, estimateMemory, type RunResult, type Sample, Trainer } from "@diffmamba/train";
 import { nodeHost, type StopSignals, showProgress, stopSignals } from "@diffmamba/train/node";
-import { defaultBackend, openDevice } from "../backends.js";
+import { chooseDevice, openDevice } from "../backends.js";
 import { findData, trainingStore } from "../data.js";
 import { UsageError } from "../errors.js";
 import { showEvaluation, showPreparation } from "../progress.js";
@@ -148,6 +148,7 @@ class Run {
         `(weights ${size(memory.parameters)}, gradients ${size(memory.gradients)}, moments ${size(memory.optimizer)}, ` +
         `activations ${size(memory.activations)})`,
     );
+    terminal.note(`backend ${this.device.name}: ${this.device.backend.device}`);
   }
 
   /** Scores the held-out text. */
@@ -258,7 +259,12 @@ export async function train(terminal: Terminal, folder: string, plan: RunPlan, v
     onStop: () => terminal.note("stopping: the step under way is finished and saved; once more to stop at once"),
   });
   const files = nodeFiles();
-  await using device = await openDevice(plan.settings.backend ?? defaultBackend);
+  const { backend } = plan.settings;
+  const flags = {
+    ...(backend !== undefined && { backend }),
+    ...(plan.threads !== undefined && { threads: plan.threads }),
+  };
+  await using device = await openDevice(chooseDevice(flags, terminal.note));
   let parameters = 0;
   let vocabSize = 0;
   const outcome = (result: RunResult, start?: Start): TrainOutcome => ({

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { nodeFiles } from "@diffmamba/files/node";
 import { lastFile, readRunRecord, runFile } from "@diffmamba/train";
-import { checkBackendName } from "../backends.js";
+import { checkBackendName, type DeviceFlags } from "../backends.js";
 import { CommandError, UsageError } from "../errors.js";
 import { readSettingsFile } from "../settings/file.js";
 import { presetSource } from "../settings/presets.js";
@@ -13,14 +13,13 @@ import type { Settings } from "../settings/schema.js";
 import { type Plan, planFile, readRunFile } from "./files.js";
 
 /** The flags that say what is trained. */
-export interface TrainFlags {
+export interface TrainFlags extends DeviceFlags {
   readonly preset?: string;
   readonly config?: string;
   readonly data?: string;
   readonly out: string;
   readonly steps?: number;
   readonly seed?: number;
-  readonly backend?: string;
   readonly variant?: string;
   readonly lambda?: string;
   readonly pattern?: string;
@@ -37,6 +36,8 @@ export interface RunPlan {
   readonly preset: string | undefined;
   /** Whether the folder holds a run that goes on. */
   readonly resumes: boolean;
+  /** The --threads argument. No setting: it changes nothing that is computed. */
+  readonly threads?: number;
 }
 
 /** Flags that stand for one setting each. */
@@ -124,5 +125,5 @@ export async function planRun(flags: TrainFlags): Promise<RunPlan> {
   const data = flags.data ?? before?.data;
   if (data === undefined)
     throw new UsageError("train wants --data: a text file, a token store, or a name in DIFFMAMBA_DATA.");
-  return { settings, data, preset, resumes };
+  return { settings, data, preset, resumes, ...(flags.threads !== undefined && { threads: flags.threads }) };
 }
