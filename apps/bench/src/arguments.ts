@@ -1,4 +1,5 @@
 // Layer: apps/bench. The command line: what it may say, and what it means. Knows suites as names with settings.
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { messageOf, UsageError } from "./errors.js";
 import type { Settings, Suite } from "./race.js";
@@ -12,7 +13,9 @@ export interface Arguments {
   readonly list: boolean;
   readonly help: boolean;
   readonly backends: readonly string[];
-  /** Only cases whose name or shape holds this, in any case. */
+  /** Counts of threads to time with, the least first. */
+  readonly threads: readonly number[];
+  /** Only cases whose name, shape or threads hold this, in any case. */
   readonly filter: string;
   /** Seconds for a race. */
   readonly budget: number;
@@ -37,7 +40,8 @@ export function usage(suites: readonly Suite[]): string {
   --json             print one JSON array of rows on stdout
   --quick            tiny sizes and few samples: shows that all runs, measures nothing
   --backend NAME     the backend to time (reference by default); a second one is a peer of the first
-  --filter TEXT      only cases whose name or shape holds TEXT
+  --threads LIST     counts of threads for the suite cpu, as in 1,2 (by default one, and all cores)
+  --filter TEXT      only cases whose name, shape or threads hold TEXT
   --set KEY=NUMBER   another size, as --list shows them; may be repeated
   --budget SECONDS   time for a case and its peers, warm-up included (${BUDGET} by default; a slow suite takes a multiple)
   --list             list the suites and their sizes
@@ -57,6 +61,7 @@ function parse(argv: readonly string[]) {
         list: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
         backend: { type: "string", multiple: true, default: [] },
+        threads: { type: "string" },
         filter: { type: "string", default: "" },
         set: { type: "string", multiple: true, default: [] },
         budget: { type: "string" },
@@ -83,6 +88,18 @@ function parseSet(entries: readonly string[], suites: readonly Suite[]): Setting
   return set;
 }
 
+function parseThreads(text: string | undefined, suites: readonly Suite[]): number[] {
+  if (text === undefined) return [...new Set([1, availableParallelism()])];
+  if (!suites.some(({ backend }) => backend !== undefined)) {
+    throw new UsageError(`--threads ${text}: none of the suites that are named opens a backend with threads.`);
+  }
+  const counts = text.split(",").map(Number);
+  if (!counts.every((count) => Number.isSafeInteger(count) && count >= 1 && count <= 1024)) {
+    throw new UsageError(`--threads ${text}: it must be whole numbers from 1 to 1024, as in 1,2.`);
+  }
+  return [...new Set(counts)].sort((a, b) => a - b);
+}
+
 /** @throws UsageError for an unknown suite, flag or size, or a value that does not fit */
 export function parseArguments(argv: readonly string[], all: readonly Suite[]): Arguments {
   const { values, positionals } = parse(argv);
@@ -98,5 +115,6 @@ export function parseArguments(argv: readonly string[], all: readonly Suite[]): 
     throw new UsageError(`--budget ${values.budget}: it must be a number of seconds above 0.`);
   }
   const set = parseSet(values.set, chosen);
-  return { suites: [...new Set(chosen)], set, json, quick, list, help, backends: backend, filter, budget };
+  const threads = parseThreads(values.threads, chosen);
+  return { suites: [...new Set(chosen)], set, json, quick, list, help, backends: backend, threads, filter, budget };
 }

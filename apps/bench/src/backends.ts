@@ -2,11 +2,12 @@
 // Knows how to open a device. Knows no suite.
 import { type Device, reference } from "@diffmamba/tensor";
 import { FailureError, messageOf, UsageError } from "./errors.js";
+import type { DeviceChoice } from "./race.js";
 
 export interface BackendEntry {
   readonly name: string;
   /** Opens a device, or says in an error why that cannot be. */
-  open(): Promise<Device>;
+  open(options?: DeviceChoice): Promise<Device>;
 }
 
 /**
@@ -17,7 +18,7 @@ export function optional(name: string): BackendEntry {
   const specifier = `@diffmamba/backend-${name}`;
   return {
     name,
-    async open() {
+    async open(options) {
       let module: Record<string, unknown>;
       try {
         module = await import(specifier);
@@ -28,7 +29,7 @@ export function optional(name: string): BackendEntry {
       }
       const open = module[name];
       if (typeof open !== "function") throw new FailureError(`the package ${specifier} has no function ${name}()`);
-      return (await open()) as Device;
+      return (await open(options)) as Device;
     },
   };
 }
@@ -42,6 +43,18 @@ export const backends: readonly BackendEntry[] = [
 
 /** What is measured where no backend is named. */
 export const defaultBackend = "reference";
+
+/** A device of one backend. @throws FailureError, with the reason, for a backend that does not work here */
+export async function openDevice(name: string, options?: DeviceChoice, known = backends): Promise<Device> {
+  try {
+    const entry = known.find((backend) => backend.name === name);
+    if (entry === undefined) throw new Error("there is no such backend");
+    return await entry.open(options);
+  } catch (error) {
+    const reason = messageOf(error).replace(/\.$/, "");
+    throw new FailureError(`backend ${name} does not work here: ${reason}.`, { cause: error });
+  }
+}
 
 /**
  * Devices for `names`, in their order. @throws UsageError for a name that is none or that comes twice; FailureError,
@@ -57,13 +70,10 @@ export async function openDevices(names: readonly string[], known = backends): P
   const devices: Device[] = [];
   for (const name of names) {
     try {
-      const entry = known.find((backend) => backend.name === name) as BackendEntry;
-      devices.push(await entry.open());
+      devices.push(await openDevice(name, undefined, known));
     } catch (error) {
       for (const device of devices) await device.dispose();
-      throw new FailureError(`backend ${name} does not work here: ${messageOf(error).replace(/\.$/, "")}.`, {
-        cause: error,
-      });
+      throw error;
     }
   }
   return devices;

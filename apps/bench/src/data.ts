@@ -4,9 +4,15 @@ import { RandomStream } from "@diffmamba/random";
 import type { Device, Tensor } from "@diffmamba/tensor";
 import type { Entry } from "./race.js";
 
-/** Random numbers of [low, high) by name. */
+/** How many numbers are drawn: a prime near a million, so that no row of a large array is the row before it. */
+const DRAWN = 1_048_573;
+
+/** Random numbers of [low, high) by name; a large array repeats the first million. */
 export function uniform(name: string, size: number, low = -1, high = 1): Float32Array {
-  return new RandomStream(1, name).uniform(new Float32Array(size), low, high);
+  const numbers = new Float32Array(size);
+  new RandomStream(1, name).uniform(numbers.subarray(0, DRAWN), low, high);
+  for (let done = DRAWN; done < size; done *= 2) numbers.copyWithin(done, 0, done);
+  return numbers;
 }
 
 /** Random whole numbers of [0, n) by name. */

@@ -32,6 +32,24 @@ describe("measure", () => {
     expect(log.join("")).toBe("abcabcbcacab");
   });
 
+  it("takes one sample of an entry that says so, without a warm-up", async () => {
+    const { entries, log, now } = world({ a: [1], slow: [50] });
+    const [a, slow] = [entries[0], { ...entries[1], once: true }];
+    const times = await measure([a, slow], { budget: 1e-9, minSamples: 4, minSampleSeconds: 0, now });
+    expect(times.get(slow)).toEqual({ median: 50, min: 50, spread: 0, samples: 1 });
+    expect(times.get(a)?.samples).toBe(4);
+    expect(log.filter((name) => name === "slow")).toHaveLength(1);
+  });
+
+  it("times nothing while the threads of another entry still spin", async () => {
+    const { entries, now } = world({ a: [1], b: [1] });
+    const resting = entries.map((entry) => ({ ...entry, restMs: 5 }));
+    const started = performance.now();
+    await measure(resting, { budget: 1e-9, minSamples: 3, minSampleSeconds: 0, now });
+    // Two warm-ups and three samples of each; timers may be a millisecond early.
+    expect(performance.now() - started).toBeGreaterThanOrEqual(8 * 4);
+  });
+
   it("runs a quick entry many times in a sample and reports one run", async () => {
     const { entries, log, now } = world({ quick: [2 ** -10], slow: [1] });
     const times = await measure(entries, { budget: 20, minSamples: 3, minSampleSeconds: 0.125, now });

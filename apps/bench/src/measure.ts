@@ -7,6 +7,10 @@ export interface Timed {
   run(): unknown;
   /** Waits until all that was ordered has been done; called once a sample. */
   finish?(): Promise<unknown>;
+  /** It takes one sample without a warm-up: for what is far slower than the rest. */
+  readonly once?: boolean;
+  /** Milliseconds for which its threads go on spinning when it has run: nothing else is timed before they are over. */
+  readonly restMs?: number;
 }
 
 /** Seconds of one run. */
@@ -41,6 +45,11 @@ async function sample(entry: Timed, runs: number, now: () => number): Promise<nu
   }
   await entry.finish?.();
   return now() - start;
+}
+
+/** Waits until the threads of an entry are at rest. */
+async function rest({ restMs }: Timed): Promise<void> {
+  if (restMs !== undefined) await new Promise((resolve) => setTimeout(resolve, restMs));
 }
 
 /** Runs an entry until its code is compiled and its memory is there. @returns how many runs make one sample */
@@ -84,12 +93,17 @@ export async function measure<T extends Timed>(
   const start = now();
   const warmSeconds = (0.3 * budget) / Math.max(entries.length, 1);
   const runs: number[] = [];
-  for (const entry of entries) runs.push(await warmUp(entry, warmSeconds, minSampleSeconds, now));
+  for (const entry of entries) {
+    runs.push(entry.once ? 1 : await warmUp(entry, warmSeconds, minSampleSeconds, now));
+    await rest(entry);
+  }
   const samples: number[][] = entries.map(() => []);
   for (let round = 0; round < maxSamples && (round < minSamples || now() - start < budget); round++) {
     for (let turn = 0; turn < entries.length; turn++) {
       const i = (round + turn) % entries.length;
+      if (entries[i].once && round > 0) continue;
       samples[i].push((await sample(entries[i], runs[i], now)) / runs[i]);
+      if (entries.length > 1) await rest(entries[i]);
     }
   }
   return new Map(entries.map((entry, i) => [entry, summary(samples[i])]));

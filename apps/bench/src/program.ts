@@ -1,11 +1,12 @@
 // Layer: apps/bench. The program: from arguments to an exit code, with the result on stdout and all else on stderr.
 // Knows arguments, backends and the runner. Knows no process.
 import os from "node:os";
+import type { Device } from "@diffmamba/tensor";
 import { type Arguments, listSuites, parseArguments, usage } from "./arguments.js";
-import { defaultBackend, openDevices } from "./backends.js";
+import { defaultBackend, openDevice, openDevices } from "./backends.js";
 import { messageOf, UsageError } from "./errors.js";
 import type { Settings, Suite } from "./race.js";
-import { type Log, runTasks, type Task } from "./runner.js";
+import { caseText, type Log, runTasks, type Task } from "./runner.js";
 import { table } from "./table.js";
 
 /** Where the program writes. */
@@ -23,8 +24,8 @@ function tasksOf(given: Arguments): Task[] {
   const wanted = given.filter.toLowerCase();
   const tasks = given.suites.flatMap((suite) =>
     suite
-      .cases(settingsOf(suite, given))
-      .filter(({ name, shape }) => `${name} ${shape}`.toLowerCase().includes(wanted))
+      .cases(settingsOf(suite, given), given.threads)
+      .filter((item) => caseText(item).toLowerCase().includes(wanted))
       .map((item) => ({ suite, case: item })),
   );
   if (tasks.length === 0) throw new UsageError(`--filter ${given.filter}: no case of the suite has that in its name.`);
@@ -33,14 +34,22 @@ function tasksOf(given: Arguments): Task[] {
 
 async function run(given: Arguments, { stdout, stderr }: Output): Promise<number> {
   const tasks = tasksOf(given);
-  const devices = await openDevices(given.backends.length > 0 ? given.backends : [defaultBackend]);
+  const line = (text: string) => stderr(`${text}\n`);
+  const cpus = os.cpus();
+  line(`Node ${process.versions.node}, ${cpus[0]?.model.trim() ?? process.arch}, ${cpus.length} cores`);
+  const describe = ({ name, backend }: Device) => line(`backend ${name}: ${backend.device}`);
+  // A suite's own backend that does not work here ends the run at once, not each of its cases.
+  for (const name of new Set(given.suites.flatMap(({ backend }) => backend ?? []))) {
+    await using device = await openDevice(name);
+    describe(device);
+  }
+  const shared = given.suites.some(({ backend }) => backend === undefined);
+  const names = given.backends.length > 0 ? given.backends : shared ? [defaultBackend] : [];
+  const devices = await openDevices(names);
   try {
-    const cpus = os.cpus();
-    stderr(`Node ${process.versions.node}, ${cpus[0]?.model.trim() ?? process.arch}, ${cpus.length} cores\n`);
-    for (const { name, backend } of devices) stderr(`backend ${name}: ${backend.device}\n`);
-    const line = (text: string) => stderr(`${text}\n`);
+    for (const device of devices) describe(device);
     const log: Log = { progress: line, note: line };
-    const { rows, failures } = await runTasks(tasks, { devices, log, budget: given.budget });
+    const { rows, failures } = await runTasks(tasks, { devices, open: openDevice, log, budget: given.budget });
     stdout(given.json ? `${JSON.stringify(rows)}\n` : table(rows));
     if (failures > 0) stderr(`${failures} ${failures === 1 ? "case or peer" : "cases or peers"} failed\n`);
     return failures > 0 ? 1 : 0;

@@ -20,7 +20,7 @@ export interface Entry extends Timed {
 }
 
 /** A row before the suite's name is on it. */
-export type RowPart = Omit<Row, "suite">;
+export type RowPart = Omit<Row, "suite" | "threads"> & Partial<Pick<Row, "threads">>;
 
 /** The timing of an entry; undefined for one that was dropped. */
 export type Times = (entry: Entry) => Timing | undefined;
@@ -33,12 +33,20 @@ export interface Race {
   rows(times: Times): RowPart[];
 }
 
+/** How a device is opened. */
+export interface DeviceChoice {
+  /** Threads that it computes on; as many as there are cores by default. Backends without threads ignore it. */
+  readonly threads?: number;
+}
+
 /** What a case may use. */
 export interface Context {
   /** The first is ours; the others are peers of it. */
   readonly devices: readonly Device[];
   /** Takes over an entry: it is disposed of when the case is over, whatever happens. @returns it */
   enter(entry: Entry): Entry;
+  /** A device of its own, with memory that nothing else has used; closed when the case is over. @throws FailureError */
+  open(backend: string, options?: DeviceChoice): Promise<Device>;
   /** Says on stderr that a peer is not there, and why. */
   absent(peer: string, reason: unknown): void;
 }
@@ -47,6 +55,10 @@ export interface Context {
 export interface Case {
   readonly name: string;
   readonly shape: string;
+  /** Threads that it gives to what is timed, where it says so. */
+  readonly threads?: number;
+  /** As that of a suite, for this case alone. */
+  readonly patience?: number;
   prepare(context: Context): Promise<Race>;
 }
 
@@ -62,7 +74,10 @@ export interface Suite {
   readonly quick: Settings;
   /** How many budgets each case takes, where it times many or slow entries; 1 by default. */
   readonly patience?: number;
-  cases(settings: Settings): readonly Case[];
+  /** The backend that its cases open themselves, on the threads of `--threads`; without it they take `--backend`. */
+  readonly backend?: string;
+  /** `threads`: counts to time with, the least first; one thread and all cores by default. */
+  cases(settings: Settings, threads: readonly number[]): readonly Case[];
 }
 
 function figure(entry: Entry, unit: Unit, seconds: number): number {
@@ -109,6 +124,22 @@ export interface Peer {
   open(): Promise<Entry>;
 }
 
+/** The peers that are there, in order; of the others it is said why not. */
+export async function openPeers(
+  peers: readonly Peer[],
+  { enter, absent }: Pick<Context, "enter" | "absent">,
+): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  for (const peer of peers) {
+    try {
+      entries.push(enter(await peer.open()));
+    } catch (error) {
+      absent(peer.name, error);
+    }
+  }
+  return entries;
+}
+
 export interface Contest {
   readonly name: string;
   readonly shape: string;
@@ -130,14 +161,8 @@ export function contest({ name, shape, unit, ours: make, peers = [], ceilings, t
     shape,
     async prepare({ devices: [device, ...others], enter, absent }) {
       const ours = enter(make(device));
-      const rivals = others.map((other) => enter({ ...make(other), name: `${other.name} backend` }));
-      for (const peer of peers) {
-        try {
-          rivals.push(enter(await peer.open()));
-        } catch (error) {
-          absent(peer.name, error);
-        }
-      }
+      const sameWork = others.map((other) => enter({ ...make(other), name: `${other.name} backend` }));
+      const rivals = [...sameWork, ...(await openPeers(peers, { enter, absent }))];
       const limits = (ceilings?.(device) ?? []).map(enter);
       return {
         entries: [ours, ...rivals, ...limits],

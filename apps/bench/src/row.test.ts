@@ -16,6 +16,7 @@ const row: Row = {
   best: 3,
   spread: 0,
   samples: 7,
+  threads: null,
 };
 
 describe("figures", () => {
@@ -35,7 +36,10 @@ describe("figures", () => {
 describe("checkRow", () => {
   it("accepts a row with a peer and one without", () => {
     checkRow(row);
-    checkRow({ ...row, peer: null, ratio: null, peerValue: null, peerBest: null, backend: null });
+    const alone = { ...row, peer: null, ratio: null, peerValue: null, peerBest: null, backend: null, threads: 2 };
+    checkRow(alone);
+    // Bytes are counted, and none may be the figure that is wanted.
+    checkRow({ ...alone, unit: "bytes", value: 0, best: 0 });
   });
 
   it.each([
@@ -56,6 +60,8 @@ describe("checkRow", () => {
     ["samples", 0],
     ["samples", 1.5],
     ["backend", 3],
+    ["threads", 0],
+    ["threads", undefined],
   ])("refuses %s = %s and names it", (field, value) => {
     expect(() => checkRow({ ...row, [field]: value })).toThrow(RowError);
     expect(() => checkRow({ ...row, [field]: value })).toThrow(`${field} is ${String(value)}`);

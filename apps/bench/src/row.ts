@@ -20,10 +20,10 @@ const rules = {
 
 export type Unit = keyof typeof rules;
 
-/** A measured unit, or "times": one time divided by another. */
-export type RowUnit = Unit | "times";
+/** A measured unit, "times" (one time divided by another), or bytes that were counted. */
+export type RowUnit = Unit | "times" | "MB" | "bytes";
 
-export const rowUnits: readonly RowUnit[] = [...(Object.keys(rules) as Unit[]), "times"];
+export const rowUnits: readonly RowUnit[] = [...(Object.keys(rules) as Unit[]), "times", "MB", "bytes"];
 
 /** The figure for `work` (floating point operations, bytes, tokens, updates, runs) done in `seconds`. */
 export function figureOf(unit: Unit, work: number, seconds: number): number {
@@ -60,6 +60,8 @@ export interface Row {
   /** Distance of the quartiles divided by the median. */
   readonly spread: number;
   readonly samples: number;
+  /** Threads that it was given; null where it was given none to choose. */
+  readonly threads: number | null;
 }
 
 /** A row that must not be printed: it is no measurement. */
@@ -81,9 +83,17 @@ export function checkRow(value: unknown): asserts value is Row {
     need(field, typeof row[field] === "string" && row[field] !== "", "a text");
   }
   need("unit", (rowUnits as readonly unknown[]).includes(row.unit), `one of ${rowUnits.join(", ")}`);
-  for (const field of ["value", "best"]) need(field, isPositive(row[field]), "a finite number above 0");
+  const isNone = (x: unknown) => x === 0 && row.unit === "bytes";
+  for (const field of ["value", "best"]) {
+    need(field, isPositive(row[field]) || isNone(row[field]), "a finite number above 0");
+  }
   need("spread", row.spread === 0 || isPositive(row.spread), "a finite number of at least 0");
   need("samples", Number.isInteger(row.samples) && (row.samples as number) >= 1, "a whole number of at least 1");
+  need(
+    "threads",
+    row.threads === null || (Number.isInteger(row.threads) && isPositive(row.threads)),
+    "a count or null",
+  );
   need("backend", row.backend === null || typeof row.backend === "string", "a text or null");
   need("peer", row.peer === null || (typeof row.peer === "string" && row.peer !== ""), "a text or null");
   for (const field of ["ratio", "peerValue", "peerBest"]) {

@@ -1,5 +1,5 @@
 // Layer: apps/bench, tests. What becomes of peers that are wrong, absent or broken, and of what a case leaves behind.
-import { reference } from "@diffmamba/tensor";
+import { type Device, reference } from "@diffmamba/tensor";
 import { describe, expect, it } from "vitest";
 import { integers, onDevice, uniform } from "./data.js";
 import { jaxMatmul } from "./peers/jax.js";
@@ -25,7 +25,7 @@ function jaxWith(change: (data: Float32Array) => Float32Array): Peer {
   return {
     name: "jax",
     async open() {
-      const entry = await jaxMatmul.open(product);
+      const entry = await jaxMatmul.open(product, 1);
       return {
         ...entry,
         result: async () => (await entry.result?.())?.map((data) => change(Float32Array.from(data))) ?? [],
@@ -35,10 +35,11 @@ function jaxWith(change: (data: Float32Array) => Float32Array): Peer {
 }
 
 async function run(cases: readonly Case[], devices = [reference()]) {
+  const open = async () => reference();
   const notes: string[] = [];
   const log = { progress: () => undefined, note: (line: string) => void notes.push(line) };
   const tasks = cases.map((item) => ({ suite: { name: "test" }, case: item }));
-  const result = await runTasks(tasks, { devices, log, budget: 1e-3, minSampleSeconds: 1e-5 });
+  const result = await runTasks(tasks, { devices, open, log, budget: 1e-3, minSampleSeconds: 1e-5 });
   const left = devices.map((device) => device.memory().tensors);
   for (const device of devices) await device.dispose();
   return { ...result, notes, left };
@@ -107,6 +108,25 @@ describe("a case", () => {
     const { rows, failures, notes } = await run([single({ ...changes, dispose }), productCase([])]);
     expect(notes.join("\n")).toContain(message);
     expect([failures, rows.length, disposed]).toEqual([1, 1, 1]);
+  });
+
+  it("may open devices of its own, which are closed when it is over", async () => {
+    const opened: Device[] = [];
+    const { rows, failures } = await run([
+      {
+        name: "own device",
+        shape: "1",
+        threads: 2,
+        async prepare(context) {
+          opened.push(await context.open("reference", { threads: 2 }));
+          const race = await single({}).prepare({ ...context, devices: opened });
+          return { ...race, rows: (times) => race.rows(times).map((row) => ({ ...row, threads: 2 })) };
+        },
+      },
+    ]);
+    expect(failures).toBe(0);
+    expect(rows.map(({ threads }) => threads)).toEqual([2]);
+    expect(() => opened[0].zeros([1])).toThrow("was disposed");
   });
 
   it("that fails while it is prepared leaves nothing behind", async () => {

@@ -4,7 +4,7 @@ import { compareValues } from "@diffmamba/conformance";
 import type { Device } from "@diffmamba/tensor";
 import { messageOf } from "./errors.js";
 import { type MeasureOptions, measure } from "./measure.js";
-import type { Case, Context, Entry, Race, RowPart, Suite } from "./race.js";
+import type { Case, Context, DeviceChoice, Entry, Race, RowPart, Suite } from "./race.js";
 import { checkRow, type Row } from "./row.js";
 
 /** Where the runner says what it does. */
@@ -17,6 +17,8 @@ export interface Log {
 
 export interface RunOptions extends MeasureOptions {
   readonly devices: readonly Device[];
+  /** Opens a further device for a case. */
+  open(backend: string, options?: DeviceChoice): Promise<Device>;
   readonly log: Log;
 }
 
@@ -68,28 +70,45 @@ async function runCase(
   report: (peer: Entry, reason: string) => void,
 ): Promise<RowPart[]> {
   const entered: Entry[] = [];
+  const opened: Device[] = [];
+  const open: Context["open"] = async (backend, choice) => {
+    const device = await context.open(backend, choice);
+    opened.push(device);
+    return device;
+  };
   const enter = (entry: Entry) => {
     entered.push(entry);
     return entry;
   };
   try {
-    const race = await item.prepare({ ...context, enter });
+    const race = await item.prepare({ ...context, enter, open });
     const entries = await honest(race, report);
     const times = await measure(entries, options);
     for (const entry of entries) await entry.verify?.();
     return race.rows((entry) => times.get(entry));
   } finally {
     for (const entry of entered) entry.dispose?.();
+    for (const device of opened) await device.dispose();
   }
 }
 
+/** Name, shape and threads of a case: what a filter looks through. */
+export function caseText({ name, shape, threads }: Pick<Case, "name" | "shape" | "threads">): string {
+  const on = threads === undefined ? "" : ` ${threads} ${threads === 1 ? "thread" : "threads"}`;
+  return `${name} ${shape}${on}`;
+}
+
 /** Runs all tasks. A case that fails is reported and the rest goes on. */
-export async function runTasks(tasks: readonly Task[], { devices, log, ...options }: RunOptions): Promise<RunResult> {
+export async function runTasks(
+  tasks: readonly Task[],
+  { devices, open, log, ...options }: RunOptions,
+): Promise<RunResult> {
   const rows: Row[] = [];
   const told = new Set<string>();
   let failures = 0;
   const context = {
     devices,
+    open,
     absent(peer: string, reason: unknown) {
       const line = `${peer} is not measured: ${messageOf(reason)}`;
       if (!told.has(line)) log.note(line);
@@ -97,15 +116,15 @@ export async function runTasks(tasks: readonly Task[], { devices, log, ...option
     },
   };
   for (const [i, { suite, case: item }] of tasks.entries()) {
-    const label = `${suite.name}: ${item.name} ${item.shape}`;
+    const label = `${suite.name}: ${caseText(item)}`;
     log.progress(`[${i + 1}/${tasks.length}] ${label}`);
     try {
-      const budget = options.budget * (suite.patience ?? 1);
+      const budget = options.budget * (item.patience ?? suite.patience ?? 1);
       const parts = await runCase(item, context, { ...options, budget }, (peer, reason) => {
         failures++;
         log.note(`${label}: ${peer.name} is not measured, because its result is not ours: ${reason}`);
       });
-      const made = parts.map((part) => ({ suite: suite.name, ...part }));
+      const made = parts.map((part) => ({ threads: null, suite: suite.name, ...part }));
       for (const row of made) checkRow(row);
       rows.push(...made);
     } catch (error) {

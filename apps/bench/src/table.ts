@@ -3,17 +3,19 @@ import type { Row } from "./row.js";
 
 /** Four significant digits, without an exponent where one can do without. */
 function digits(value: number): string {
+  if (Number.isInteger(value)) return String(value);
   return value >= 1000 ? Math.round(value).toLocaleString("en").replaceAll(",", "") : value.toPrecision(4);
 }
 
 /** Aligned columns, one line a row; numbers to the right. */
 export function table(rows: readonly Row[]): string {
-  const heads = ["suite", "name", "shape", "value", "unit", "spread", "peer", "peer's", "ratio"];
-  const right = new Set([3, 5, 7, 8]);
+  const heads = ["suite", "name", "shape", "threads", "value", "unit", "spread", "peer", "peer's", "ratio"];
+  const right = new Set([3, 4, 6, 8, 9]);
   const lines = rows.map((row) => [
     row.suite,
     row.name,
     row.shape,
+    row.threads === null ? "" : String(row.threads),
     digits(row.value),
     row.unit,
     `${(100 * row.spread).toFixed(0)}%`,

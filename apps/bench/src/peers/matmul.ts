@@ -2,6 +2,9 @@
 // Knows peers by name. Knows no tensor.
 import type { Entry } from "../race.js";
 import { jaxMatmul } from "./jax.js";
+import { onnxMatmul } from "./onnx.js";
+import { openBlasMatmul } from "./openblas.js";
+import { tfjsMatmul } from "./tfjs.js";
 
 /** How the operands lie in memory: n as they are multiplied, t transposed. */
 export type Form = "nn" | "nt" | "tn" | "tt";
@@ -22,8 +25,15 @@ export interface MatmulProblem {
 
 export interface MatmulPeer {
   readonly name: string;
-  /** The problem, ready to be timed; its result is the product in rows. @throws where the peer does not run here */
-  open(problem: MatmulProblem): Promise<Entry>;
+  /**
+   * The problem, ready to be timed on so many threads, or on one where the peer has no more; its result is the product in
+   * rows. @throws where the peer does not run here
+   */
+  open(problem: MatmulProblem, threads: number): Promise<Entry>;
 }
 
-export const matmulPeers: readonly MatmulPeer[] = [jaxMatmul];
+/** Those that are WebAssembly: one thread in Node, and there wherever the bench is installed. */
+export const wasmPeers: readonly MatmulPeer[] = [tfjsMatmul, jaxMatmul];
+
+/** Those that are native: as many threads as asked for. */
+export const nativePeers: readonly MatmulPeer[] = [openBlasMatmul, onnxMatmul];

@@ -1,5 +1,6 @@
 // Layer: apps/bench, suites. `decode`: greedy generation, one token at a time from a recurrent state.
 // Knows models. Knows no tokenizer and no sampling.
+import type { MambaLM } from "@diffmamba/models";
 import { type Device, scope } from "@diffmamba/tensor";
 import { onDevice } from "../data.js";
 import { memoryCopy } from "../peers/machine.js";
@@ -8,10 +9,8 @@ import { createModel, describeModel, modelSettings, quickModelSettings, type Var
 
 const F32_BYTES = 4;
 
-/** One token through the model, its greedy successor read back and fed in again: what a user waits for. */
-function decodeOn(device: Device, variant: Variant, settings: Settings): Entry {
-  const { batch } = settings;
-  const model = createModel(device, variant, settings).eval();
+/** One token through a model that it takes over, its greedy successor read back and fed in again: what a user waits for. */
+export function decodeOn(device: Device, model: MambaLM, batch: number): Entry {
   const state = model.initialState(batch);
   const token = device.zeros([batch, 1], "i32");
   const entry = onDevice(device, {
@@ -39,7 +38,7 @@ function decodeCase(variant: Variant, settings: Settings): Case {
     name: `${variant} decode`,
     shape: `${describeModel(settings)}, batch ${settings.batch}`,
     unit: "ms/token",
-    ours: (device) => decodeOn(device, variant, settings),
+    ours: (device) => decodeOn(device, createModel(device, variant, settings).eval(), settings.batch),
     // Every weight is read once a token, whatever the batch.
     ceilings(device) {
       using model = createModel(device, variant, settings);

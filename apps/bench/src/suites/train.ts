@@ -4,27 +4,41 @@ import { AdamW, decayGroups, trainStep } from "@diffmamba/nn";
 import { type Device, scope } from "@diffmamba/tensor";
 import { integers, onDevice } from "../data.js";
 import { multiplyAddLoop } from "../peers/machine.js";
-import { type Case, type Entry, type RowPart, rowsOf, type Settings, type Suite, type Times } from "../race.js";
+import {
+  type Case,
+  type Entry,
+  openPeers,
+  type Peer,
+  type RowPart,
+  rowsOf,
+  type Settings,
+  type Suite,
+  type Times,
+} from "../race.js";
 import { createModel, describeModel, modelSettings, quickModelSettings, type Variant } from "./languageModel.js";
 import { ownMatmul } from "./ops/matmul.js";
 
-/** Loss, gradients, clipping and AdamW on one batch. The work is 6 operations for each parameter and token. */
-function stepOn(device: Device, variant: Variant, settings: Settings): Entry {
+/**
+ * Loss, gradients, clipping and AdamW on one batch, or on its first `sequences`. The work is 6 operations for each parameter
+ * and token; the result is the loss of the first sequence.
+ */
+export function stepOn(device: Device, variant: Variant, settings: Settings, sequences = settings.batch): Entry {
   const { batch, length, vocabSize } = settings;
   const model = createModel(device, variant, settings);
   const optimizer = new AdamW(decayGroups(model, 0.1));
-  const rows = (name: string) => device.from(integers(name, batch * length, vocabSize), [batch, length], "i32");
+  const count = sequences * length;
+  const rows = (name: string) =>
+    device.from(integers(name, batch * length, vocabSize).subarray(0, count), [sequences, length], "i32");
   const [tokens, targets] = [rows("tokens"), rows("targets")];
-  const loss = () => model.loss(tokens, targets);
-  const count = batch * length;
   const entry = onDevice(device, {
-    work: { "tokens/s": count, "GFLOP/s": 6 * model.parameterCount() * count },
+    work: { "tokens/s": count, ms: sequences / batch, "GFLOP/s": 6 * model.parameterCount() * count },
     holds: [model, optimizer, tokens, targets],
-    run: () => scope(() => void trainStep(optimizer, [loss], { lr: 1e-4, maxNorm: 1 })),
-    outputs: () => [loss()],
+    run: () => scope(() => void trainStep(optimizer, [() => model.loss(tokens, targets)], { lr: 1e-4, maxNorm: 1 })),
+    outputs: () => [scope(() => model.loss(tokens.slice(0, 0, 1), targets.slice(0, 0, 1)))],
   });
   return {
     ...entry,
+    name: sequences < batch ? `${entry.name}, from ${sequences} of ${batch} sequences` : entry.name,
     // A step whose gradients are not finite is skipped, and would be quicker than a real one.
     async verify() {
       const last = (await entry.result?.())?.[0][0];
@@ -57,29 +71,42 @@ function costRow(shape: string, vanilla: Entry, differential: Entry, times: Time
   ];
 }
 
-function trainCase(settings: Settings): Case {
+interface TrainChoice {
+  /** What a step is counted in beside the other devices. */
+  readonly unit: "tokens/s" | "ms";
+  /** How many of the batch's sequences a device is given; all by default. */
+  readonly sequences?: (device: Device) => number;
+  readonly limits?: readonly Peer[];
+  readonly patience?: number;
+}
+
+const variants: readonly Variant[] = ["mamba2", "diffmamba2"];
+
+/** A step of both models, each beside the other devices and the limits, and one beside the other. */
+export function trainCase(settings: Settings, { unit, sequences, limits = [], patience }: TrainChoice): Case {
   const shape = `${describeModel(settings)}, ${settings.batch}x${settings.length} tokens`;
   return {
     name: "mamba2 step beside diffmamba2 step",
     shape,
-    async prepare({ devices: [device, ...others], enter }) {
-      const variants: readonly Variant[] = ["mamba2", "diffmamba2"];
+    ...(patience !== undefined && { patience }),
+    async prepare({ devices: [device, ...others], enter, absent }) {
       const steps = variants.map((variant) => {
-        const ours = enter(stepOn(device, variant, settings));
-        const rivals = others.map((other) =>
-          enter({ ...stepOn(other, variant, settings), name: `${other.name} backend` }),
-        );
+        const ours = enter(stepOn(device, variant, settings, sequences?.(device)));
+        const rivals = others.map((other) => {
+          const step = stepOn(other, variant, settings, sequences?.(other));
+          return enter({ ...step, name: step.name.replace(other.name, `${other.name} backend`) });
+        });
         return { name: `${variant} step`, ours, rivals };
       });
-      const limits = [multiplyAddLoop(), ownMatmul(device, settings.square)].map(enter);
+      const rates = [...(await openPeers(limits, { enter, absent })), enter(ownMatmul(device, settings.square))];
       const [vanilla, differential] = steps.map(({ ours }) => ours);
       return {
-        entries: [...steps.flatMap(({ ours, rivals }) => [ours, ...rivals]), ...limits],
+        entries: [...steps.flatMap(({ ours, rivals }) => [ours, ...rivals]), ...rates],
         checks: steps.flatMap(({ ours, rivals }) => rivals.map((peer) => ({ ours, peer, tolerance: 1e-4 }))),
         rows: (times) => [
           ...steps.flatMap(({ name, ours, rivals }) => [
-            ...rowsOf({ name, shape, unit: "tokens/s" }, ours, rivals, times),
-            ...rowsOf({ name: `${name}, 6 x parameters x tokens`, shape, unit: "GFLOP/s" }, ours, limits, times),
+            ...rowsOf({ name, shape, unit }, ours, rivals, times),
+            ...rowsOf({ name: `${name}, 6 x parameters x tokens`, shape, unit: "GFLOP/s" }, ours, rates, times),
           ]),
           ...costRow(shape, vanilla, differential, times),
         ],
@@ -101,5 +128,10 @@ export const train: Suite = {
   },
   quick: { ...quickModelSettings, batch: 2, length: 8, square: 16 },
   patience: 6,
-  cases: (settings) => [trainCase(settings)],
+  cases: (settings) => [
+    trainCase(settings, {
+      unit: "tokens/s",
+      limits: [{ name: "js multiply-add loop", open: async () => multiplyAddLoop() }],
+    }),
+  ],
 };

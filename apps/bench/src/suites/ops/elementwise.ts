@@ -3,7 +3,7 @@
 import { adamw, type Device, globalNorm, scope, type Tensor, valueAndGrad } from "@diffmamba/tensor";
 import { by, onDevice, uniform } from "../../data.js";
 import { memoryCopy } from "../../peers/machine.js";
-import { type Case, contest, type Settings } from "../../race.js";
+import { type Case, type Contest, contest, type Settings } from "../../race.js";
 
 type Shape = readonly [rows: number, columns: number];
 
@@ -76,12 +76,23 @@ function opCases(op: Op, shape: Shape): Case[] {
 }
 
 /** One optimizer step reads a parameter, its gradient and two moments, and writes all but the gradient. */
-function adamwCase(parameters: number): Case {
+export function adamwBytes(parameters: number): number {
+  return 7 * F32_BYTES * parameters;
+}
+
+/** The optimizer step, counted in time or in the bytes that it must move. */
+export function adamwCase(
+  parameters: number,
+  { unit, peers, ceilings }: Pick<Contest, "unit" | "peers" | "ceilings">,
+): Case {
   return contest({
-    name: "adamw step",
-    shape: `${parameters} parameters`,
-    unit: "ms",
-    ceilings: () => [memoryCopy(7 * F32_BYTES * parameters)],
+    ...{
+      name: "adamw step",
+      shape: `${parameters} parameters`,
+      unit,
+      ...(peers && { peers }),
+      ...(ceilings && { ceilings }),
+    },
     ours(device) {
       const vector = (name: string) => device.from(uniform(name, parameters), [parameters]);
       const [param, gradient] = [vector("parameters"), vector("gradient")];
@@ -91,7 +102,7 @@ function adamwCase(parameters: number): Case {
         ...{ lr: device.full([], 1e-3), step: device.zeros([], "i32"), scale: device.ones([]), norm: device.ones([]) },
       };
       return onDevice(device, {
-        work: { ms: 1 },
+        work: { ms: 1, "GB/s": adamwBytes(parameters) },
         holds: [param, gradient, m, v, tensors.lr, tensors.step, tensors.scale, tensors.norm],
         run: () => adamw(tensors, { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: [0.1] }),
       });
@@ -123,5 +134,6 @@ export function elementwiseCases({ batch, length, dModel }: Settings): Case[] {
 }
 
 export function optimizerCases({ parameters }: Settings): Case[] {
-  return [adamwCase(parameters), globalNormCase(parameters)];
+  const ceilings = () => [memoryCopy(adamwBytes(parameters))];
+  return [adamwCase(parameters, { unit: "ms", ceilings }), globalNormCase(parameters)];
 }

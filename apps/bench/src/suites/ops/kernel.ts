@@ -1,9 +1,9 @@
-// Layer: apps/bench, suites. Times one routine's kernel of a backend and the kernel of its gradient, without tape or allocation.
-// Knows the Backend interface. Knows no single routine.
+// Layer: apps/bench, suites. Times one routine's kernel of a backend, the kernel of its gradient, and both in a row, without tape or
+// allocation. Knows the Backend interface. Knows no single routine.
 import type { Device, RoutineKernels, Tensor, View } from "@diffmamba/tensor";
 import { count, onDevice } from "../../data.js";
 import { memoryCopy } from "../../peers/machine.js";
-import { type Case, contest, type Entry } from "../../race.js";
+import { type Case, contest, type Entry, type Peer } from "../../race.js";
 import type { Unit } from "../../row.js";
 
 export interface HostInput {
@@ -29,10 +29,21 @@ export interface Routine {
   /** Inputs whose gradients backward writes. */
   readonly gradients: readonly string[];
   readonly options: object;
-  /** What forward and backward are counted in, and how much of it one run of either does. */
+  /** How much forward and backward each do; time, and the bytes that each must move, are counted without it. */
+  readonly work?: Readonly<Record<"forward" | "backward", Entry["work"]>>;
+}
+
+export type Part = "forward" | "backward" | "forward+backward";
+
+/** What the rows of a routine say, and beside what. */
+export interface RoutineChoice {
+  /** One of the routine's work, "ms", or "GB/s" of the bytes that it must move. */
   readonly unit: Unit;
-  readonly work: Entry["work"];
-  /** Limits beside which both are set; by default, for work in "ms", a copy of the bytes that each must move. */
+  /** A row for each; forward and backward by default. */
+  readonly parts?: readonly Part[];
+  /** Limits of the machine; by default, for "ms", a copy of the bytes that must be moved. */
+  readonly peers?: (bytes: number) => readonly Peer[];
+  /** Limits that a device sets to itself. */
   readonly ceilings?: (device: Device) => readonly Entry[];
 }
 
@@ -61,39 +72,50 @@ function tensorsOn(device: Device, { inputs, outputs }: Routine) {
   };
 }
 
-function forwardOn(device: Device, routine: Routine): Entry {
+/** The kernel on a device: what it writes, and what it holds. */
+function forwardOn(device: Device, routine: Routine) {
   const kernel = kernelOf(device, routine.kernel);
   const { inputs, outputs } = tensorsOn(device, routine);
   const [from, to] = [views(inputs), views(outputs)];
   const run = () => kernel(from, to, routine.options);
-  return onDevice(device, {
-    work: routine.work,
-    holds: [...Object.values(inputs), ...Object.values(outputs)],
-    run,
-    outputs() {
-      run();
-      return [outputs[routine.main].clone()];
-    },
-  });
+  return { inputs, outputs, written: [outputs[routine.main]], run };
 }
 
-function backwardOn(device: Device, routine: Routine): Entry {
+/** The kernel of the gradient, after one run of the other, which left the outputs that it takes. */
+function backwardOn(device: Device, routine: Routine) {
+  const forward = forwardOn(device, routine);
+  const { inputs, outputs } = forward;
   const kernel = kernelOf(device, `${routine.kernel}Backward`);
-  const { inputs, outputs } = tensorsOn(device, routine);
-  kernelOf(device, routine.kernel)(views(inputs), views(outputs), routine.options);
   const cotangent = device.ones(outputs[routine.main].shape);
   const saved = Object.fromEntries(routine.saves.map((name) => [name, outputs[name]]));
   const gradients = Object.fromEntries(routine.gradients.map((name) => [`d${name}`, device.empty(inputs[name].shape)]));
   const from = views({ ...inputs, ...saved, [`d${routine.main}`]: cotangent });
   const to = views(gradients);
   const run = () => kernel(from, to, routine.options);
+  forward.run();
+  return {
+    inputs: { ...inputs, cotangent },
+    outputs: { ...outputs, ...gradients },
+    written: Object.values(gradients),
+    run,
+    forward,
+  };
+}
+
+function partOn(device: Device, routine: Routine, part: Part, work: Entry["work"]): Entry {
+  const backward = part === "forward" ? undefined : backwardOn(device, routine);
+  const { inputs, outputs, written, run: last } = backward ?? forwardOn(device, routine);
+  const run = () => {
+    if (part === "forward+backward") backward?.forward.run();
+    last();
+  };
   return onDevice(device, {
-    work: routine.work,
-    holds: [cotangent, ...Object.values({ ...inputs, ...outputs, ...gradients })],
+    work,
+    holds: [...Object.values(inputs), ...Object.values(outputs)],
     run,
     outputs() {
       run();
-      return Object.values(gradients).map((gradient) => gradient.clone());
+      return written.map((tensor) => tensor.clone());
     },
   });
 }
@@ -102,20 +124,36 @@ function elements(shapes: Iterable<readonly number[]>): number {
   return [...shapes].reduce((sum, shape) => sum + count(...shape), 0);
 }
 
-/** A row for the routine and one for its gradient. */
-export function routineCases(routine: Routine): Case[] {
-  const { name, shape, unit, inputs, outputs, gradients, saves, main } = routine;
+/** Bytes that forward and backward must move: each input read and each output written, once. */
+function bytesOf({ inputs, outputs, gradients, saves, main }: Routine) {
   const read = elements(Object.values(inputs).map((input) => input.shape));
-  const forwardBytes = 4 * (read + elements(Object.values(outputs)));
-  const backwardReads = read + elements([main, ...saves].map((output) => outputs[output]));
-  const backwardBytes = 4 * (backwardReads + elements(gradients.map((input) => inputs[input].shape)));
-  const limits = (bytes: number) => routine.ceilings ?? (unit === "ms" ? () => [memoryCopy(bytes)] : undefined);
-  const half = (part: string, bytes: number, ours: (device: Device) => Entry, tolerance: number) => {
-    const ceilings = limits(bytes);
-    return contest({ name: `${name} ${part}`, shape, unit, ours, tolerance, ...(ceilings && { ceilings }) });
-  };
-  return [
-    half("forward", forwardBytes, (device) => forwardOn(device, routine), 1e-5),
-    half("backward", backwardBytes, (device) => backwardOn(device, routine), 1e-4),
-  ];
+  const taken = elements([main, ...saves].map((output) => outputs[output]));
+  const given = elements(gradients.map((input) => inputs[input].shape));
+  return { forward: 4 * (read + elements(Object.values(outputs))), backward: 4 * (read + taken + given) };
+}
+
+/** The work of a part: operations add up, a state's updates are those of the sequence, however often it is gone through. */
+function workOf({ work }: Routine, halves: readonly ("forward" | "backward")[]): Entry["work"] {
+  const works = halves.map((half) => work?.[half] ?? {});
+  const flops = works.reduce((sum, one) => sum + (one["GFLOP/s"] ?? 0), 0);
+  return { ...works[0], ...(flops > 0 && { "GFLOP/s": flops }) };
+}
+
+/** A row for the routine, one for its gradient, or whatever parts are asked for. */
+export function routineCases(routine: Routine, choice: RoutineChoice): Case[] {
+  const { unit, parts = ["forward", "backward"], peers, ceilings } = choice;
+  const bytes = bytesOf(routine);
+  return parts.map((part) => {
+    const halves = part === "forward+backward" ? (["forward", "backward"] as const) : ([part] as const);
+    const moved = halves.reduce((sum, half) => sum + bytes[half], 0);
+    const work = { ...workOf(routine, halves), ms: 1, "GB/s": moved };
+    const limits = peers?.(moved) ?? [];
+    const copies = peers === undefined && ceilings === undefined && unit === "ms";
+    return contest({
+      ...{ name: `${routine.name} ${part}`, shape: routine.shape, unit, peers: limits },
+      ours: (device) => partOn(device, routine, part, work),
+      tolerance: part === "forward" ? 1e-5 : 1e-4,
+      ceilings: (device) => (copies ? [memoryCopy(moved)] : (ceilings?.(device) ?? [])),
+    });
+  });
 }

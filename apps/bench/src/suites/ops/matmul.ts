@@ -3,10 +3,10 @@
 import { type Device, linear, scope, valueAndGrad } from "@diffmamba/tensor";
 import { by, onDevice, uniform } from "../../data.js";
 import { multiplyAddLoop } from "../../peers/machine.js";
-import { type Form, forms, type MatmulProblem, matmulPeers } from "../../peers/matmul.js";
+import { type Form, forms, type MatmulProblem, wasmPeers } from "../../peers/matmul.js";
 import { type Case, contest, type Entry, type Settings } from "../../race.js";
 
-type Size = readonly [m: number, k: number, n: number];
+export type Size = readonly [m: number, k: number, n: number];
 
 /** The product of two random matrices, on a device. */
 export function matmulOn(device: Device, { m, k, n, form, a, b }: MatmulProblem): Entry {
@@ -40,7 +40,7 @@ function matmulCase(size: Size, form: Form): Case {
     shape: by(...size),
     prepare(context) {
       const given = problem(size, form);
-      const peers = matmulPeers.map(({ name, open }) => ({ name, open: () => open(given) }));
+      const peers = wasmPeers.map(({ name, open }) => ({ name, open: () => open(given, 1) }));
       const race = contest({
         name: `matmul ${form}`,
         shape: by(...size),
@@ -77,7 +77,7 @@ function linearCase([rows, inputs, outputs]: Size): Case {
 }
 
 /** Columns of a Mamba-2 mixer's input projection: z, x, B, C and dt. */
-function projectionColumns(dModel: number, dState: number, headDim: number): number {
+export function projectionColumns(dModel: number, dState: number, headDim: number): number {
   return 4 * dModel + 2 * dState + Math.ceil((2 * dModel) / headDim);
 }
 

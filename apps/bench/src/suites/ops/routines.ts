@@ -2,7 +2,7 @@
 // Knows what each kernel takes. Knows no other op.
 import { count, integers, uniform } from "../../data.js";
 import type { Case, Settings } from "../../race.js";
-import { type HostInput, routineCases } from "./kernel.js";
+import { type HostInput, type Routine, routineCases } from "./kernel.js";
 import { ownMatmul } from "./matmul.js";
 
 function input(name: string, shape: readonly number[], low = -1, high = 1): HostInput {
@@ -13,9 +13,9 @@ function input(name: string, shape: readonly number[], low = -1, high = 1): Host
 const positive = (name: string, shape: readonly number[]) => input(name, shape, 0.5, 1.5);
 const negative = (name: string, shape: readonly number[]) => input(name, shape, -1.5, -0.5);
 
-function causalConv1d({ batch, length, dModel, dState, dConv }: Settings): Case[] {
+export function causalConv1d({ batch, length, dModel, dState, dConv }: Settings): Routine {
   const channels = 2 * dModel + 2 * dState;
-  return routineCases({
+  return {
     kernel: "causalConv1d",
     name: "causalConv1d",
     shape: `B${batch} L${length} C${channels} W${dConv}`,
@@ -29,16 +29,15 @@ function causalConv1d({ batch, length, dModel, dState, dConv }: Settings): Case[
     saves: [],
     gradients: ["x", "weight", "bias"],
     options: { activation: "silu" },
-    unit: "ms",
-    work: { ms: 1 },
-  });
+  };
 }
 
-function selectiveScan({ batch, length, dModel, scanState, chunkSize }: Settings): Case[] {
+export function selectiveScan({ batch, length, dModel, scanState, chunkSize }: Settings): Routine {
   const channels = 2 * dModel;
   const tokens = [batch, length, channels];
   const [B, C] = [input("B", [batch, length, 1, scanState]), input("C", [batch, length, 1, scanState])];
-  return routineCases({
+  const work = { "ns/update": count(batch, length, channels, scanState) };
+  return {
     kernel: "selectiveScan",
     name: "selectiveScan",
     shape: `B${batch} L${length} D${channels} N${scanState}`,
@@ -55,33 +54,47 @@ function selectiveScan({ batch, length, dModel, scanState, chunkSize }: Settings
     saves: ["states"],
     gradients: ["u", "delta", "A", "B", "C", "D", "z", "deltaBias"],
     options: { deltaSoftplus: true, chunkSize },
-    unit: "ns/update",
-    work: { "ns/update": count(batch, length, channels, scanState) },
-  });
+    work: { forward: work, backward: work },
+  };
+}
+
+/** Sizes of a chunked scan. */
+interface SsdSizes {
+  readonly tokens: number;
+  readonly chunk: number;
+  readonly heads: number;
+  readonly headDim: number;
+  readonly groups: number;
+  readonly state: number;
 }
 
 /**
- * Floating point operations of the chunked scan, forward (Dao and Gu 2024, section 6.2), with a chunk's lower triangle
- * counted whole: C B^T of each group, its product with x, the chunk's state, and the output of the state before it.
+ * Floating point operations of the matrix products of the chunked scan (Dao and Gu 2024, section 6.2), of a chunk's square
+ * only the lower triangle, and none for decays. Forward: C B^T once a group; for each head its product with x, the state
+ * of the chunk, and the output of the state before it. Backward: for each group C B^T and what it gives to dB and dC; for
+ * each head dy x^T, the gradient of x through the triangle, and five products with a state: those of dB, dC, dx, the state's
+ * own gradient, and C with the state for the gradient of the decays.
  */
-function ssdFlops(
-  tokens: number,
-  chunk: number,
-  heads: number,
-  headDim: number,
-  groups: number,
-  state: number,
-): number {
-  return 2 * tokens * (chunk * groups * state + chunk * heads * headDim + 2 * heads * headDim * state);
+export function ssdFlops({ tokens, chunk, heads, headDim, groups, state }: SsdSizes) {
+  const triangle = (chunk + 1) / 2;
+  const [group, head, states] = [groups * state, heads * headDim, heads * headDim * state];
+  return {
+    forward: 2 * tokens * (triangle * (group + head) + 2 * states),
+    backward: 2 * tokens * (triangle * (3 * group + 2 * head) + 5 * states),
+  };
 }
 
-function ssdScan({ batch, length, dModel, dState, headDim, chunkSize, square }: Settings): Case[] {
+export function ssdScan({ batch, length, dModel, dState, headDim, chunkSize, groups = 1 }: Settings): Routine {
   const heads = Math.ceil((2 * dModel) / headDim);
   const tokens = [batch, length, heads, headDim];
-  const [B, C] = [input("B", [batch, length, 1, dState]), input("C", [batch, length, 1, dState])];
-  const routine = {
+  const [B, C] = [input("B", [batch, length, groups, dState]), input("C", [batch, length, groups, dState])];
+  const chunk = Math.min(chunkSize, length);
+  const flops = ssdFlops({ tokens: batch * length, chunk, heads, headDim, groups, state: dState });
+  const updates = count(batch, length, heads, headDim, dState);
+  return {
     kernel: "ssdScan",
-    shape: `B${batch} L${length} H${heads} P${headDim} N${dState}`,
+    name: "ssdScan",
+    shape: `B${batch} L${length} H${heads} P${headDim}${groups > 1 ? ` G${groups}` : ""} N${dState}`,
     inputs: {
       ...{ x: input("x", tokens), dt: input("dt", [batch, length, heads], -4, 0), A: negative("A", [heads]), B, C },
       ...{ D: input("D", [heads]), dtBias: input("dtBias", [heads]) },
@@ -96,22 +109,15 @@ function ssdScan({ batch, length, dModel, dState, headDim, chunkSize, square }: 
     gradients: ["x", "dt", "A", "B", "C", "D", "dtBias"],
     options: { chunkSize, dtSoftplus: true, dtLimit: [0, Number.POSITIVE_INFINITY] },
     work: {
-      "ns/update": count(batch, length, heads, headDim, dState),
-      "GFLOP/s": ssdFlops(batch * length, Math.min(chunkSize, length), heads, headDim, 1, dState),
+      forward: { "ns/update": updates, "GFLOP/s": flops.forward },
+      backward: { "ns/update": updates, "GFLOP/s": flops.backward },
     },
-  } as const;
-  const [forward] = routineCases({
-    ...routine,
-    name: "ssdScan as products",
-    unit: "GFLOP/s",
-    ceilings: (device) => [ownMatmul(device, square)],
-  });
-  return [...routineCases({ ...routine, name: "ssdScan", unit: "ns/update" }), forward];
+  };
 }
 
-function gatedNorm({ batch, length, dModel }: Settings): Case[] {
+export function gatedNorm({ batch, length, dModel }: Settings): Routine {
   const [rows, channels] = [batch * length, 2 * dModel];
-  return routineCases({
+  return {
     kernel: "rmsNorm",
     name: "rmsNorm gated",
     shape: `R${rows} D${channels}`,
@@ -125,14 +131,12 @@ function gatedNorm({ batch, length, dModel }: Settings): Case[] {
     saves: ["rstd"],
     gradients: ["x", "weight", "z"],
     options: { eps: 1e-5, groupSize: channels, normBeforeGate: false },
-    unit: "ms",
-    work: { ms: 1 },
-  });
+  };
 }
 
-function crossEntropy({ batch, length, vocabSize }: Settings): Case[] {
+export function crossEntropy({ batch, length, vocabSize }: Settings): Routine {
   const rows = batch * length;
-  return routineCases({
+  return {
     kernel: "softmaxCrossEntropy",
     name: "softmaxCrossEntropy",
     shape: `R${rows} V${vocabSize}`,
@@ -145,11 +149,20 @@ function crossEntropy({ batch, length, vocabSize }: Settings): Case[] {
     saves: ["logSumExp"],
     gradients: ["logits"],
     options: { ignoreIndex: -100 },
-    unit: "ms",
-    work: { ms: 1 },
-  });
+  };
 }
 
 export function routinesCases(settings: Settings): Case[] {
-  return [causalConv1d, selectiveScan, ssdScan, gatedNorm, crossEntropy].flatMap((cases) => cases(settings));
+  const ssd = ssdScan(settings);
+  return [
+    ...routineCases(causalConv1d(settings), { unit: "ms" }),
+    ...routineCases(selectiveScan(settings), { unit: "ns/update" }),
+    ...routineCases(ssd, { unit: "ns/update" }),
+    ...routineCases(
+      { ...ssd, name: "ssdScan as products" },
+      { unit: "GFLOP/s", ceilings: (device) => [ownMatmul(device, settings.square)] },
+    ),
+    ...routineCases(gatedNorm(settings), { unit: "ms" }),
+    ...routineCases(crossEntropy(settings), { unit: "ms" }),
+  ];
 }
