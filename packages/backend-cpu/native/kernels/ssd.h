@@ -4,6 +4,8 @@
 // Knows the arguments' order. Knows no gradient.
 #pragma once
 
+#include <algorithm>
+
 #include "../kernels.h"
 #include "../pool.h"
 #include "lanes.h"
@@ -99,11 +101,14 @@ struct Decays {
   float *raw, *dt;
   /// a_i, the sum of dt A up to and with token i; e^{a_i}, since the segment began; e^{a_n - a_i}, until its end.
   float *a, *since, *until;
+  /// For {@link each}: a at the end of each block of columns, the decay from a column to there, and from there to a row.
+  float *ends, *to_end, *from_end;
 
-  static constexpr int64_t kArrays = 5;
+  static constexpr int64_t kArrays = 8;
 
   template <typename Take>
-  explicit Decays(const Take& take) : raw(take()), dt(take()), a(take()), since(take()), until(take()) {}
+  explicit Decays(const Take& take)
+      : raw(take()), dt(take()), a(take()), since(take()), until(take()), ends(take()), to_end(take()), from_end(take()) {}
 
   /// Sets all.
   void load(const Inputs& in, const Options& options, int64_t b, int64_t h, const Segment& s) {
@@ -127,31 +132,62 @@ struct Decays {
       store(since + i, exp(sum));
       store(until + i, exp(splat(a[n - 1]) - sum));
     }
+    // Where dt is not negative, all sums go one way, so that a decay is the product of two parts of it that are no further from 1.
+    const bool splits = options.dtSoftplus || options.low >= 0;
+    blocks = splits ? n / kLanes : 0;
+    for (int64_t block = 0; block < blocks; block++) {
+      const int64_t j = block * kLanes;
+      ends[block] = a[j + kLanes - 1];
+      store(to_end + j, exp(splat(ends[block]) - DIFFMAMBA_ISA::load(a + j)));
+    }
+    for (int64_t block = blocks; block < padded(blocks); block++) ends[block] = 0;
   }
 
-  /// e^{a_i - a_j} for j, j + 1, ...: the exponent comes from the difference, never a product of two exponentials. Past i it means
-  /// nothing.
-  Vec between(int64_t i, int64_t j) const { return exp(splat(a[i]) - DIFFMAMBA_ISA::load(a + j)); }
+  /// Calls body(i, j, M_ij, keep) for M_ij = e^{a_i - a_j} of a row's columns j, j + 1, ..., block by block up to the diagonal; `keep`
+  /// clears what is after it. The exponent comes from a difference: e^{a_i} and e^{-a_j} may not fit a float.
+  template <typename Body>
+  void each(int64_t n, const Body& body) const {
+    for (int64_t i = 0; i < n; i++) {
+      const int64_t before = std::min((i + 1) / kLanes, blocks);
+      for (int64_t block = 0; block < before; block += kLanes) {
+        store(from_end + block, exp(splat(a[i]) - DIFFMAMBA_ISA::load(ends + block)));
+      }
+      for (int64_t block = 0; block < before; block++) {
+        const int64_t j = block * kLanes;
+        body(i, j, splat(from_end[block]) * DIFFMAMBA_ISA::load(to_end + j), [](Vec v) { return v; });
+      }
+      for (int64_t j = before * kLanes; j <= i; j += kLanes) {
+        body(i, j, exp(splat(a[i]) - DIFFMAMBA_ISA::load(a + j)), [&](Vec v) { return lower(v, i, j); });
+      }
+    }
+  }
+
+ private:
+  int64_t blocks = 0;
+
+  /// v where column j, j + 1, ... is not after i, else 0.
+  static Vec lower(Vec v, int64_t i, int64_t j) {
+    VecInt column;
+    for (int lane = 0; lane < kLanes; lane++) column[lane] = lane;
+    return select(column <= static_cast<int32_t>(i - j), v, Vec{});
+  }
 };
 
-/// v where column j, j + 1, ... is not after i, else 0.
-inline Vec lower(Vec v, int64_t i, int64_t j) {
-  VecInt column;
-  for (int lane = 0; lane < kLanes; lane++) column[lane] = lane;
-  return select(column <= static_cast<int32_t>(i - j), v, Vec{});
+/// Zeros after the block of the diagonal, as far as products read.
+inline void clear_future(float* matrix, int64_t n, int64_t pitch) {
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t j = padded(i + 1); j < reach(i, n); j += kLanes) store(matrix + i * pitch + j, Vec{});
+  }
 }
 
 /// C B^T . M, with M_ij = e^{a_i - a_j} for j <= i, else 0; rows of `pitch`.
 inline void decayed(const Decays& decays, int64_t n, const float* cb, float* out, int64_t pitch) {
-  for (int64_t i = 0; i < n; i++) {
-    const int64_t end = reach(i, n);
-    int64_t j = 0;
-    for (; j <= i; j += kLanes) {
-      store(out + i * pitch + j, lower(load(cb + i * pitch + j) * decays.between(i, j), i, j));
-    }
-    for (; j < end; j += kLanes) store(out + i * pitch + j, Vec{});
-  }
+  decays.each(n, [&](int64_t i, int64_t j, Vec decay, const auto& keep) {
+    store(out + i * pitch + j, keep(load(cb + i * pitch + j) * decay));
+  });
+  clear_future(out, n, pitch);
 }
+
 
 /// C B^T over a segment of one group: (n x n), its lower triangle, rows of `pitch`; `transposed` has room for state x pitch.
 inline void products_of_group(const Inputs& in, int64_t b, int64_t g, const Segment& s, float* transposed, float* out,

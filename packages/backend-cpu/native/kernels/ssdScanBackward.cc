@@ -170,30 +170,26 @@ struct Unit {
     transpose(work.x, P, n, P, work.xt, pitch);
     set_product(Shape::lower_result, n, padded(n), P, {work.g, P, 1}, {work.xt, pitch}, work.w, pitch);
     for (int64_t i = 0; i < padded(n); i++) work.da[i] = 0;
-    for (int64_t i = 0; i < n; i++) {
-      float *const w = work.w + i * pitch, *const w_sum = work.w_sum + i * pitch;
-      float *const k = work.k + i * pitch, *const cb = work.cb + i * pitch;
-      Wide row_sum[2] = {};
-      const int64_t end = reach(i, n);
-      int64_t j = 0;
-      for (; j <= i; j += kLanes) {
-        const Vec decay = work.decays.between(i, j);
-        const Vec own = lower(load(w + j) * decay, i, j), product = load(cb + j);
-        DIFFMAMBA_ISA::store(k + j, lower(product * decay, i, j));
-        DIFFMAMBA_ISA::store(w_sum + j, load(w_sum + j) + own);
-        float both[kLanes];
-        DIFFMAMBA_ISA::store(both, lower(own * product, i, j));
-        for (int half = 0; half < 2; half++) {
-          const Wide wide = load_wide<double>(both + half * kWide);
-          row_sum[half] += wide;
-          double* const column = work.da + j + half * kWide;
-          store_wide(column, load_wide<double>(column) - wide);
-        }
+    Wide row_sums[2] = {};
+    work.decays.each(n, [&](int64_t i, int64_t j, Vec decay, const auto& keep) {
+      const int64_t at = i * pitch + j;
+      const Vec own = keep(load(work.w + at) * decay), product = load(work.cb + at);
+      DIFFMAMBA_ISA::store(work.k + at, keep(product * decay));
+      DIFFMAMBA_ISA::store(work.w_sum + at, load(work.w_sum + at) + own);
+      float both[kLanes];
+      DIFFMAMBA_ISA::store(both, keep(own * product));
+      for (int half = 0; half < 2; half++) {
+        const Wide wide = load_wide<double>(both + half * kWide);
+        row_sums[half] += wide;
+        double* const column = work.da + j + half * kWide;
+        store_wide(column, load_wide<double>(column) - wide);
       }
-      for (; j < end; j += kLanes) DIFFMAMBA_ISA::store(k + j, Vec{});
-      const Wide sums = row_sum[0] + row_sum[1];
+      if (j + kLanes <= i) return;
+      const Wide sums = row_sums[0] + row_sums[1];
       for (int lane = 0; lane < kWide; lane++) work.da[i] += sums[lane];
-    }
+      row_sums[0] = row_sums[1] = Wide{};
+    });
+    clear_future(work.k, n, pitch);
   }
 
   /// g = dy, with the gate taken off; and dz, for which the output before the gate is computed again.
