@@ -57,30 +57,51 @@ inline Vec select(VecInt mask, Vec yes, Vec no) { return mask ? yes : no; }
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
 
+/// x = n ln 2 + r, |r| <= ln 2 / 2: n, kept in the lowest bits of `shifted`, and e^r - 1 by a polynomial.
+struct ExpParts {
+  Vec shifted, n, q;
+
+  explicit ExpParts(Vec x) {
+    const Vec shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+    shifted = x * splat(1.44269504f) + shifter;
+    n = shifted - shifter;
+    const Vec r = (x - n * splat(0.693145752f)) - n * splat(1.42860677e-6f);
+    // In pairs, because what limits it is how long each waits for the last. e^r - 1 = r + r^2 p.
+    const Vec r2 = r * r;
+    const Vec low = r * splat(1.66666657e-1f) + splat(5.00000001e-1f);
+    const Vec middle = r * splat(8.33345190e-3f) + splat(4.16657962e-2f);
+    const Vec high = r * splat(1.98756915e-4f) + splat(1.39819995e-3f);
+    const Vec p = (high * r2 + middle) * r2 + low;
+    q = p * r2 + r;
+  }
+};
+
 /// e^x to about one unit in the last place: x = n ln 2 + r, a polynomial on r, and n added to the exponent.
 /// Below -104 it is 0, above 88.73 infinity; NaN stays NaN.
 inline Vec exp(Vec x) {
   // In this order of operands NaN stays NaN, and reaches the result by itself.
-  const Vec clamped = min(splat(89.0f), max(splat(-104.0f), x));
-  const Vec shifter = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
-  const Vec n = (clamped * splat(1.44269504f) + shifter) - shifter;
-  const Vec r = (clamped - n * splat(0.693145752f)) - n * splat(1.42860677e-6f);
-  // In pairs, because what limits it is how long each waits for the last. e^r - 1 = r + r^2 p.
-  const Vec r2 = r * r;
-  const Vec low = r * splat(1.66666657e-1f) + splat(5.00000001e-1f);
-  const Vec middle = r * splat(8.33345190e-3f) + splat(4.16657962e-2f);
-  const Vec high = r * splat(1.98756915e-4f) + splat(1.39819995e-3f);
-  const Vec p = (high * r2 + middle) * r2 + low;
-  const Vec q = p * r2 + r;
+  const ExpParts parts(min(splat(89.0f), max(splat(-104.0f), x)));
   // 2^n in two factors, so that results below the normal range and just above the largest power come out right.
-  const VecInt whole = __builtin_convertvector(n, VecInt);
+  const VecInt whole = __builtin_convertvector(parts.n, VecInt);
   const VecInt half = whole >> 1;
   const VecInt first = (half + 127) << 23;
   const VecInt second = (whole - half + 127) << 23;
   Vec a, b;
   memcpy(&a, &first, sizeof a);
   memcpy(&b, &second, sizeof b);
-  return (q * a + a) * b;
+  return (parts.q * a + a) * b;
+}
+
+/// e^x in fewer steps, for x from -87 to 88; beyond, that of the nearest of these. NaN stays NaN.
+inline Vec bounded_exp(Vec x) {
+  const ExpParts parts(min(splat(88.0f), max(splat(-87.0f), x)));
+  Vec result = parts.q + splat(1.0f);
+  VecInt whole, bits;
+  memcpy(&whole, &parts.shifted, sizeof whole);
+  memcpy(&bits, &result, sizeof bits);
+  bits += whole << 23;
+  memcpy(&result, &bits, sizeof result);
+  return result;
 }
 
 /// 2^x, in fewer steps than exp takes: results below the normal range are 0 or nearly so. NaN stays NaN.
@@ -116,7 +137,7 @@ inline Vec softplus(Vec x) {
 }
 
 inline Vec reciprocal(Vec x) { return splat(1.0f) / x; }
-inline Vec sigmoid(Vec x) { return reciprocal(splat(1.0f) + exp(-x)); }
+inline Vec sigmoid(Vec x) { return reciprocal(splat(1.0f) + bounded_exp(-x)); }
 inline Vec silu(Vec x) { return x * sigmoid(x); }
 
 }  // namespace DIFFMAMBA_ISA

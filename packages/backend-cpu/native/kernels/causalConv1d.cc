@@ -2,6 +2,7 @@
 // its weights and the window of gradients in the nearest cache. Sums over batches are added in order.
 // Knows rows of floats. Knows no shape rule.
 
+#include <algorithm>
 #include <atomic>
 
 #include "../kernels.h"
@@ -14,7 +15,7 @@ namespace DIFFMAMBA_ISA {
 namespace {
 
 /// Channels of a block; its rows of scratch are so long.
-constexpr int64_t kChannels = 64;
+constexpr int64_t kChannels = 256;
 
 struct ConvRows {
   float* data;
@@ -147,6 +148,35 @@ void forward(const Conv& conv, const ConvBlock& block, const ConvRows& y, bool a
   for (int64_t t = block.end; t < conv.length; t++) memset(y.row(first + t, block.first), 0, block.bytes());
 }
 
+/// One token of every row: the inputs before it are the state, which moves on by one.
+template <int W>
+void step(const Conv& conv, const ConvRows& y, const View& final_state, bool activate) {
+  const int64_t width = W > 0 ? W : conv.width;
+  parallel_for(conv.batch * conv.blocks, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; piece++) {
+      const int64_t b = piece / conv.blocks, first = piece % conv.blocks * kChannels;
+      const int64_t last = std::min(conv.channels, first + kChannels);
+      float* const out = y.row(b, 0);
+      for (int64_t c = first; c < last; c++) {
+        const int64_t at = (b * conv.channels + c) * width;
+        const float* const weight = conv.weight.as<float>() + c * width;
+        const float* const before = conv.initial_state ? conv.initial_state.as<float>() + at : nullptr;
+        float* const inputs = final_state.as<float>() + at;
+        float s = conv.bias ? conv.bias.as<float>()[c] : 0;
+        for (int64_t k = 0; k < width; k++) {
+          inputs[k] = k == width - 1 ? *conv.x.row(b, c) : before == nullptr ? 0 : before[k + 1];
+          s += weight[k] * inputs[k];
+        }
+        out[c] = s;
+      }
+      if (!activate) continue;
+      each_vector(last - first, [&](auto lanes, int64_t c, int) {
+        lanes.store(out + first + c, silu(lanes.load(out + first + c)));
+      });
+    }
+  });
+}
+
 /// What the backward pass of a block adds to, rows of kChannels: the gradients of the weights and the bias, and those of
 /// the inputs at positions p .. p + W - 1, position q in row q mod W. Going back in time, the oldest of them is complete
 /// once its own token is done.
@@ -205,6 +235,10 @@ Error causalConv1d(Args args) {
   const ConvRows y(args.view());
   const View final_state = args.view();
   const bool activate = args.flag();
+  if (conv.length == 1 && !conv.lengths) {
+    (conv.width == 4 ? step<4> : step<0>)(conv, y, final_state, activate);
+    return nullptr;
+  }
   const auto run = conv.width == 4 ? forward<4> : conv.width == 3 ? forward<3> : conv.width == 2 ? forward<2> : forward<0>;
   std::atomic<bool> failed{false};
   parallel_for(conv.batch * conv.blocks, 1, [&](int64_t begin, int64_t end) {

@@ -32,10 +32,9 @@ struct Convert<F16, F16> {
 /// As a JavaScript typed array does it: modulo 2^32 or 2^8, NaN and infinities to 0.
 template <typename To>
 struct ToInteger {
-  static To apply(float x) {
+  static To apply(double x) {
     if (!std::isfinite(x)) return 0;
-    const double whole = std::trunc(static_cast<double>(x));
-    return static_cast<To>(static_cast<uint64_t>(static_cast<int64_t>(std::fmod(whole, 4294967296.0))));
+    return static_cast<To>(static_cast<uint64_t>(static_cast<int64_t>(std::fmod(std::trunc(x), 4294967296.0))));
   }
 };
 template <>
@@ -130,10 +129,10 @@ Error fill(Args args) {
       set(out, F16::from(static_cast<float>(value)));
       break;
     case DType::i32:
-      set(out, static_cast<int32_t>(value));
+      set(out, ToInteger<int32_t>::apply(value));
       break;
     case DType::u8:
-      set(out, static_cast<uint8_t>(value));
+      set(out, ToInteger<uint8_t>::apply(value));
       break;
   }
   return nullptr;

@@ -18,19 +18,19 @@ namespace {
 /// A loop is cut into so many pieces at most, each of so many multiplications at least: more time than waking a thread takes.
 constexpr int64_t kPieces = 16;
 constexpr int64_t kPieceProducts = 1 << 19;
-/// A result of up to so many rows is made of dot products where both factors have contiguous depth: always, and where the
-/// depth is so many times the number of rows.
-constexpr int64_t kFewVectors = 4;
-constexpr int64_t kDotVectors = 16;
-constexpr int64_t kDotDepth = 16;
+/// A result of up to so many rows is made of dot products where both factors have contiguous depth.
+constexpr int64_t kDotVectors = 8;
 /// Bytes of the large matrix that one piece of dot products reads.
-constexpr int64_t kDotPieceBytes = 1 << 17;
+constexpr int64_t kDotPieceBytes = 1 << 18;
 /// Matrices of a batch with fewer multiplications are shared out whole.
 constexpr int64_t kBatchProducts = 1 << 22;
 /// Rows and columns that a piece of a result has at least, so that packing its factors stays cheap.
 constexpr int64_t kPieceRows = 24;
 constexpr int64_t kPieceColumns = 64;
 constexpr int64_t kMaxPieceColumns = 2048;
+/// A result of up to so many rows is cut into runs of so many columns; each packs the right factor for itself.
+constexpr int64_t kFewRows = 192;
+constexpr int64_t kFewRowsColumns = 64;
 /// Floats that are packed at a time: more where the pass would have fewer multiplications than this.
 constexpr int64_t kPassFloats = 1 << 19;
 constexpr int64_t kPassProducts = 1 << 27;
@@ -144,33 +144,33 @@ Error whole_matrices(const Batch& batch) {
   return memory.error(p);
 }
 
-/// How a result of so many rows and columns is cut into blocks, by size alone.
+/// Rows and columns of the blocks that a result is cut into.
 struct Cut {
   int64_t rows;
   int64_t columns;
-
-  Cut(int64_t all_rows, int64_t all_columns, int64_t wanted) {
-    int64_t down = pieces_of(all_rows, kBlockRows);
-    int64_t across = pieces_of(all_columns, kMaxPieceColumns);
-    while (down * across < wanted) {
-      const bool splits_rows = all_rows >= 2 * kPieceRows * down;
-      const bool splits_columns = all_columns >= 2 * kPieceColumns * across;
-      if (splits_columns && (!splits_rows || all_columns * down >= all_rows * across)) {
-        across++;
-      } else if (splits_rows) {
-        down++;
-      } else {
-        break;
-      }
-    }
-    rows = round_up(pieces_of(all_rows, down), kTileRows);
-    columns = round_up(pieces_of(all_columns, across), kTileColumns);
-  }
 };
+
+/// At least so many blocks of nearly the same size, where they stay large enough.
+Cut even_cut(int64_t rows, int64_t columns, int64_t wanted) {
+  int64_t down = pieces_of(rows, kBlockRows);
+  int64_t across = pieces_of(columns, kMaxPieceColumns);
+  while (down * across < wanted) {
+    const bool splits_rows = rows >= 2 * kPieceRows * down;
+    const bool splits_columns = columns >= 2 * kPieceColumns * across;
+    if (splits_columns && (!splits_rows || columns * down >= rows * across)) {
+      across++;
+    } else if (splits_rows) {
+      down++;
+    } else {
+      break;
+    }
+  }
+  return {round_up(pieces_of(rows, down), kTileRows), round_up(pieces_of(columns, across), kTileColumns)};
+}
 
 /// Packs the factors of a pass, shared out to all threads: the right one unless it is read where it is, the left one
 /// where its rows are not contiguous.
-void pack(const Product& p, const Packed& packed, Memory& memory) {
+void pack(const Product& p, const Packed& packed) {
   const int64_t block = p.depth_block();
   const int64_t blocks = pieces_of(p.depth, block);
   const auto& left = packed.left;
@@ -189,36 +189,39 @@ void pack(const Product& p, const Packed& packed, Memory& memory) {
       return;
     }
     const int64_t j = right.begin + (run - left_runs) * right_run;
-    float* const rows = scratch(Use::piece).floats(kTileColumns * block);
-    memory.note(rows != nullptr);
-    if (rows == nullptr) return;
-    pack_right(p.right, k0, k1, j, std::min(right.end, j + right_run), rows, right.find(k0, k1 - k0, j));
+    pack_right(p.right, k0, k1, j, std::min(right.end, j + right_run), right.find(k0, k1 - k0, j));
   });
 }
 
-/// Columns j0 .. j1 of a product: factors packed by all threads, then the result's blocks shared out.
+/// Columns j0 .. j1 of a product: factors packed by all threads, then the result's blocks shared out. With few rows, no
+/// block would read what another has packed of the right factor, which then goes no further than the near caches.
 Error multiply_pass(const Product& p, int64_t j0, int64_t j1) {
+  const bool few_rows = p.rows <= kFewRows && !p.reads_right();
   Memory memory;
   Packed packed;
   packed.left.end = p.rows;
   packed.right.begin = j0;
   packed.right.end = j1;
   const int64_t left_room = p.left.by_rows() ? 0 : round_up(packed.left.floats(p.depth), 16);
-  const int64_t right_room = p.reads_right() ? 0 : packed.right.floats(p.depth);
+  const int64_t right_room = few_rows || p.reads_right() ? 0 : packed.right.floats(p.depth);
   float* const room = scratch(Use::panels).floats(left_room + right_room);
   memory.note(room != nullptr || left_room + right_room == 0);
   if (const Error error = memory.error(p)) return error;
   if (left_room > 0) packed.left.at = room;
   if (right_room > 0) packed.right.at = room + left_room;
-  pack(p, packed, memory);
-  if (const Error error = memory.error(p)) return error;
+  pack(p, packed);
 
-  const Cut cut(p.rows, j1 - j0, std::min(kPieces, 1 + p.rows * p.depth * (j1 - j0) / kPieceProducts));
+  const int64_t columns = j1 - j0;
+  const Cut cut = few_rows ? Cut{p.rows, kFewRowsColumns}
+                           : even_cut(p.rows, columns, std::min(kPieces, 1 + p.rows * p.depth * columns / kPieceProducts));
   const int64_t down = pieces_of(p.rows, cut.rows);
-  parallel_for(down * pieces_of(j1 - j0, cut.columns), 1, [&](int64_t piece, int64_t) {
-    const int64_t i = piece % down * cut.rows;
-    const int64_t j = j0 + piece / down * cut.columns;
-    memory.note(multiply_block(p, i, std::min(p.rows, i + cut.rows), j, std::min(j1, j + cut.columns), packed));
+  const int64_t grain = 1 + kPieceProducts / (cut.rows * p.depth * cut.columns);
+  parallel_for(down * pieces_of(columns, cut.columns), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      const int64_t i = n % down * cut.rows;
+      const int64_t j = j0 + n / down * cut.columns;
+      memory.note(multiply_block(p, i, std::min(p.rows, i + cut.rows), j, std::min(j1, j + cut.columns), packed));
+    }
   });
   return memory.error(p);
 }
@@ -342,8 +345,7 @@ void clear(const Batch& batch) {
 bool is_float(const View& v) { return v.dtype == DType::f32 || v.dtype == DType::bf16 || v.dtype == DType::f16; }
 
 bool suits_dots(const Product& p) {
-  if (p.right.row != 1 || p.rows > kDotVectors) return false;
-  return p.rows <= kFewVectors || (p.left.by_rows() && p.depth >= kDotDepth * p.rows);
+  return p.right.row == 1 && p.rows <= kDotVectors;
 }
 
 }  // namespace
@@ -371,7 +373,7 @@ Error matmul(Args args) {
     return nullptr;
   }
   if (suits_dots(p)) return dot_products(batch);
-  if (p.columns <= kFewVectors && suits_dots(p.transposed())) return dot_products(batch.transposed());
+  if (suits_dots(p.transposed())) return dot_products(batch.transposed());
   if (batch.count > 1 && p.rows * p.depth * p.columns < kBatchProducts) return whole_matrices(batch);
   for (int64_t n = 0; n < batch.count; n++) {
     if (const Error error = one_matrix(batch.at(n))) return error;

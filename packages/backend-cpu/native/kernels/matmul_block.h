@@ -18,7 +18,7 @@ constexpr int64_t kMaxDepth = 384;
 /// Up to so many columns of the result, the left factor is read where it is; further ones repay the copy.
 constexpr int64_t kDirectColumns = 256;
 /// Up to so many rows of the result, the right factor is read where it is.
-constexpr int64_t kDirectRows = 48;
+constexpr int64_t kDirectRows = 24;
 /// Rows of the left factor that stay, a depth block of them, in the second-level cache.
 constexpr int64_t kBlockRows = 96;
 
@@ -116,25 +116,15 @@ inline Scratch& scratch(Use use) {
   return instances[static_cast<int>(use)];
 }
 
-/// Packs panels of the right factor: rows k0 .. k1, columns j0 .. j1 (j0 on a panel's boundary). `rows` is room for
-/// kTileColumns x (k1 - k0).
-inline void pack_right(const Matrix& right, int64_t k0, int64_t k1, int64_t j0, int64_t j1, float* rows, float* to) {
+/// Packs panels of the right factor: rows k0 .. k1, columns j0 .. j1 (j0 on a panel's boundary).
+inline void pack_right(const Matrix& right, int64_t k0, int64_t k1, int64_t j0, int64_t j1, float* to) {
   const int64_t depth = k1 - k0;
-  if (right.by_rows()) {
-    with_type(right, k0, j0, [&](const auto* from) { pack_columns<kTileColumns>(from, right.row, depth, j1 - j0, to); });
-    return;
-  }
-  for (int64_t j = j0; j < j1; j += kTileColumns, to += depth * kTileColumns) {
-    const int64_t columns = std::min<int64_t>(kTileColumns, j1 - j);
-    if (right.dtype == DType::f32) {
-      pack_transposed<kTileColumns>(reinterpret_cast<const float*>(right.at(k0, j)), right.column, depth, columns, to);
-      continue;
+  with_type(right, k0, j0, [&](const auto* from) {
+    if (right.by_rows()) return pack_columns<kTileColumns>(from, right.row, depth, j1 - j0, to);
+    for (int64_t j = j0; j < j1; j += kTileColumns, to += depth * kTileColumns, from += kTileColumns * right.column) {
+      pack_transposed<kTileColumns>(from, right.column, depth, std::min<int64_t>(kTileColumns, j1 - j), to);
     }
-    for (int64_t i = 0; i < columns; i++) {
-      with_type(right, k0, j + i, [&](const auto* from) { widen(from, rows + i * depth, depth); });
-    }
-    pack_transposed<kTileColumns>(rows, depth, depth, columns, to);
-  }
+  });
 }
 
 /// The rows of a block's left factor, one depth block of them: where they are, or packed.
@@ -143,57 +133,39 @@ struct LeftRows {
   /// Elements from one row to the next; kInPanels where they are packed in panels of a tile's rows.
   static constexpr int64_t kInPanels = -1;
   int64_t pitch;
-  /// The last tile's rows, where there are fewer than a tile has: in panels.
-  const float* last;
 };
 
-inline LeftRows packed_rows(const float* at, int64_t rows, int64_t depth) {
-  return {at, LeftRows::kInPanels, at + rows / kTileRows * kTileRows * depth};
-}
-
-/// Rows i0 .. i1, depth k0 .. k1. `to` is room for (i1 - i0 + 2 kTileRows) x (k1 - k0) + kTileRows.
+/// Rows i0 .. i1, depth k0 .. k1. `to` is room for (i1 - i0 + kTileRows) x (k1 - k0).
 inline LeftRows pack_left(const Matrix& left, int64_t i0, int64_t i1, int64_t k0, int64_t k1, bool direct, float* to) {
-  const int64_t rows = i1 - i0;
   const int64_t depth = k1 - k0;
   if (!left.by_rows()) {
     with_type(left.transposed(), k0, i0,
-              [&](const auto* from) { pack_columns<kTileRows>(from, left.column, depth, rows, to); });
-    return packed_rows(to, rows, depth);
+              [&](const auto* from) { pack_columns<kTileRows>(from, left.column, depth, i1 - i0, to); });
+    return {to, LeftRows::kInPanels};
   }
-  LeftRows result{reinterpret_cast<const float*>(left.at(i0, k0)), left.row, nullptr};
-  if (!direct || left.dtype != DType::f32) {
-    for (int64_t i = 0; i < rows; i++) {
-      with_type(left, i0 + i, k0, [&](const auto* from) { widen(from, to + i * depth, depth); });
-    }
-    result = {to, depth, nullptr};
-    to += rows * depth;
+  if (direct && left.dtype == DType::f32) return {reinterpret_cast<const float*>(left.at(i0, k0)), left.row};
+  for (int64_t i = i0; i < i1; i++) {
+    with_type(left, i, k0, [&](const auto* from) { widen(from, to + (i - i0) * depth, depth); });
   }
-  const int64_t whole = rows / kTileRows * kTileRows;
-  for (int64_t k = 0; k < depth && whole < rows; k++) {
-    for (int64_t i = 0; i < kTileRows; i++) {
-      to[k * kTileRows + i] = whole + i < rows ? result.at[(whole + i) * result.pitch + k] : 0;
-    }
-  }
-  result.last = to;
-  return result;
+  return {to, depth};
 }
 
 /// A panel of the right factor times all of a block's rows.
 template <int Vectors>
 void multiply_panel(const LeftRows& left, int64_t depth, const float* right, int64_t pitch, TileOut out) {
+  constexpr auto heights = std::make_integer_sequence<int, kTileRows>();
   const int64_t rows = out.rows;
-  int64_t i = 0;
-  out.rows = kTileRows;
-  for (; i + kTileRows <= rows; i += kTileRows, out.at += kTileRows * out.pitch) {
-    if (left.pitch == LeftRows::kInPanels) {
-      tile<Vectors>(depth, PackedRows{}, left.at + i * depth, right, pitch, out);
+  const bool packed = left.pitch == LeftRows::kInPanels;
+  // Rows in place are shared out evenly: tiles of few rows are slow.
+  const int64_t height = packed ? kTileRows : pieces_of(rows, pieces_of(rows, kTileRows));
+  for (int64_t i = 0; i < rows; i += height, out.at += height * out.pitch) {
+    out.rows = std::min(height, rows - i);
+    if (packed) {
+      tile_of_rows<Vectors>(depth, PackedRows{}, left.at + i * depth, right, pitch, out, heights);
     } else {
-      tile<Vectors>(depth, DirectRows{left.pitch}, left.at + i * left.pitch, right, pitch, out);
+      tile_of_rows<Vectors>(depth, DirectRows{left.pitch}, left.at + i * left.pitch, right, pitch, out, heights);
     }
   }
-  if (i == rows) return;
-  out.rows = rows - i;
-  tile<Vectors>(depth, PackedRows{}, left.last, right, pitch, out);
 }
 
 /// Packed panels of a factor, depth block after depth block: of `Width` columns of the right factor, or rows of the left,
@@ -222,14 +194,13 @@ inline bool multiply_block(const Product& p, int64_t i0, int64_t i1, int64_t j0,
   const bool packs = packed.right.at == nullptr && !direct;
   const bool narrows = p.out.dtype != DType::f32;
 
-  const int64_t left_room = round_up((std::min(kBlockRows, i1 - i0) + 2 * kTileRows) * block + kTileRows, 16);
-  const int64_t right_room = packs ? round_up((round_up(columns, kTileColumns) + kTileColumns) * block, 16) : 0;
+  const int64_t left_room = round_up((std::min(kBlockRows, i1 - i0) + kTileRows) * block, 16);
+  const int64_t right_room = packs ? round_up(columns, kTileColumns) * block : 0;
   const int64_t sums_room = narrows ? (i1 - i0) * columns : 0;
   float* const room = scratch(Use::piece).floats(left_room + right_room + sums_room);
   if (room == nullptr) return false;
-  float* const own_rows = room + left_room;
-  float* const own_panels = own_rows + block * kTileColumns;
-  float* const sums = own_rows + right_room;
+  float* const own_panels = room + left_room;
+  float* const sums = own_panels + right_room;
 
   for (int64_t k0 = 0; k0 < p.depth; k0 += block) {
     const int64_t k1 = std::min(p.depth, k0 + block);
@@ -240,12 +211,12 @@ inline bool multiply_block(const Product& p, int64_t i0, int64_t i1, int64_t j0,
     } else if (direct) {
       first_panel = reinterpret_cast<const float*>(p.right.at(k0, j0));
     } else {
-      pack_right(p.right, k0, k1, j0, j1, own_rows, own_panels);
+      pack_right(p.right, k0, k1, j0, j1, own_panels);
     }
     for (int64_t i = i0; i < i1; i += kBlockRows) {
       const int64_t rows = std::min(kBlockRows, i1 - i);
       const LeftRows left = packed.left.at != nullptr
-                                ? packed_rows(packed.left.find(k0, depth, i), rows, depth)
+                                ? LeftRows{packed.left.find(k0, depth, i), LeftRows::kInPanels}
                                 : pack_left(p.left, i, i + rows, k0, k1, columns <= kDirectColumns, room);
       TileOut out{sums + (i - i0) * columns, columns, rows, 0, k0 > 0};
       if (!narrows) out = {reinterpret_cast<float*>(p.out.at(i, j0)), p.out.row, rows, 0, k0 > 0 || p.add};

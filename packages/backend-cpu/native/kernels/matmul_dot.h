@@ -60,21 +60,20 @@ template <int Vectors, int Rows, typename T>
   }
 }
 
-/// Bytes, or somewhat more, that the large matrix is fetched ahead: with several rows at a time, more of it is on its way
-/// than the machine sees to by itself.
-constexpr int64_t kFetchAhead = 8192;
+/// Bytes that each row is fetched ahead: the next row as its end comes near.
+constexpr int64_t kFetchAhead = 512;
 /// Rows of the large matrix whose products are written together.
-constexpr int64_t kDotRun = 64;
+constexpr int64_t kDotRun = 128;
 
-/// totals[r * kDotRun + w] = the dot product of vector r and row w.
+/// totals[r * kDotRun + w * spread] = the dot product of vector r and row w * spread.
 template <int Vectors, int Rows, typename T>
-void dot_tile(const float* kept, int64_t kept_pitch, const T* from, int64_t pitch, int64_t depth, float* totals) {
+void dot_tile(const float* kept, int64_t kept_pitch, const T* from, int64_t pitch, int64_t spread, int64_t depth,
+              float* totals) {
   constexpr int step = kStep<T>;
+  constexpr int64_t ahead = kFetchAhead / sizeof(T);
   Vec sums[Vectors][Rows] = {};
   const T* rows[Rows];
-  for (int w = 0; w < Rows; w++) rows[w] = from + w * pitch;
-  const int64_t group = Rows * pitch;
-  const int64_t ahead = (kFetchAhead / static_cast<int64_t>(sizeof(T)) / group + 1) * group;
+  for (int w = 0; w < Rows; w++) rows[w] = from + w * spread * pitch;
   int64_t k = 0;
   for (; k + step <= depth; k += step) dot_step<Vectors, Rows, T>(sums, kept + k, kept_pitch, rows, k, ahead);
   if (k < depth) {
@@ -90,36 +89,34 @@ void dot_tile(const float* kept, int64_t kept_pitch, const T* from, int64_t pitc
   for (int i = 0; i < count; i += 4) {
     Vec v[4] = {};
     for (int j = 0; j < 4 && i + j < count; j++) v[j] = sums[(i + j) / Rows][(i + j) % Rows];
-    const Quad four = sum_lanes(v[0], v[1], v[2], v[3]);
-    for (int j = 0; j < 4 && i + j < count; j++) totals[(i + j) / Rows * kDotRun + (i + j) % Rows] = four[j];
+    float four[4];
+    sum_lanes(v, four);
+    for (int j = 0; j < 4 && i + j < count; j++) totals[(i + j) / Rows * kDotRun + (i + j) % Rows * spread] = four[j];
   }
 }
 
-/// `Vectors` kept vectors times rows 0 .. count of a matrix, count <= kDotRun.
+/// `Vectors` kept vectors times rows 0 .. count of a matrix, count <= kDotRun. Rows that go by together are far apart:
+/// each is part of a stretch of memory that is read from its beginning to its end, and the machine fetches several such
+/// stretches at once faster than one.
 template <int Vectors, typename T>
 void dot_run(const float* kept, int64_t kept_pitch, const T* from, int64_t pitch, int64_t count, int64_t depth,
              float* totals) {
   constexpr int rows = Vectors <= 2 ? 4 : 2;
-  int64_t n = 0;
-  for (; n + rows <= count; n += rows) {
-    dot_tile<Vectors, rows>(kept, kept_pitch, from + n * pitch, pitch, depth, totals + n);
+  const int64_t spread = count / rows;
+  for (int64_t n = 0; n < spread; n++) {
+    dot_tile<Vectors, rows>(kept, kept_pitch, from + n * pitch, pitch, spread, depth, totals + n);
   }
-  for (; n < count; n++) dot_tile<Vectors, 1>(kept, kept_pitch, from + n * pitch, pitch, depth, totals + n);
+  for (int64_t n = rows * spread; n < count; n++) {
+    dot_tile<Vectors, 1>(kept, kept_pitch, from + n * pitch, pitch, 1, depth, totals + n);
+  }
 }
 
 /// The same for a number of vectors up to four.
 template <typename T>
 void dot_run(int64_t vectors, const float* kept, int64_t kept_pitch, const T* from, int64_t pitch, int64_t count,
              int64_t depth, float* totals) {
-  if (vectors == 1) {
-    dot_run<1>(kept, kept_pitch, from, pitch, count, depth, totals);
-  } else if (vectors == 2) {
-    dot_run<2>(kept, kept_pitch, from, pitch, count, depth, totals);
-  } else if (vectors == 3) {
-    dot_run<3>(kept, kept_pitch, from, pitch, count, depth, totals);
-  } else {
-    dot_run<4>(kept, kept_pitch, from, pitch, count, depth, totals);
-  }
+  constexpr decltype(&dot_run<1, T>) runs[] = {dot_run<1, T>, dot_run<2, T>, dot_run<3, T>, dot_run<4, T>};
+  runs[vectors - 1](kept, kept_pitch, from, pitch, count, depth, totals);
 }
 
 }  // namespace

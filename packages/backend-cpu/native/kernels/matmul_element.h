@@ -39,6 +39,16 @@ inline Vec widen_words(VecWord bits, const F16*) {
   return as_floats(scaled | (infinite & 0x7f800000) | ((bits & 0x8000) << 16));
 }
 
+/// A vector of elements as f32.
+inline Vec widened(const float* from) { return load(from); }
+
+template <typename Half>
+Vec widened(const Half* from) {
+  VecHalf halves;
+  memcpy(&halves, from, sizeof halves);
+  return widen_words(__builtin_convertvector(halves, VecWord), from);
+}
+
 /// The nearest bit patterns, in the low 16 bits of each word.
 inline VecWord narrow_words(Vec v, const Bf16*) {
   const VecWord bits = as_words(v);

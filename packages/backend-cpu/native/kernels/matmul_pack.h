@@ -43,21 +43,21 @@ void pack_columns(const T* from, int64_t pitch, int64_t depth, int64_t columns, 
 }
 
 /// One panel of `Width` columns and `depth` rows: to[k * Width + j] = from[j * pitch + k] for j < columns, zeros beyond.
-template <int Width>
-void pack_transposed(const float* from, int64_t pitch, int64_t depth, int64_t columns, float* to) {
-  static_assert(Width % 4 == 0, "panels are quads wide");
-  const int64_t quads = columns / 4 * 4;
+template <int Width, typename T>
+void pack_transposed(const T* from, int64_t pitch, int64_t depth, int64_t columns, float* to) {
+  static_assert(Width % kLanes == 0, "panels are vectors wide");
+  const int64_t whole = columns / kLanes * kLanes;
   int64_t k = 0;
   for (; k + 4 <= depth; k += 4) {
     float* const row = to + k * Width;
-    for (int64_t j = 0; j < quads; j += 4) transpose_quads(from + j * pitch + k, pitch, row + j, Width);
+    for (int64_t j = 0; j < whole; j += kLanes) transpose_rows(from + j * pitch + k, pitch, row + j, Width);
     for (int64_t j = k / 4 % 4; j < columns; j += 4) __builtin_prefetch(from + j * pitch + k + kFloatsAhead);
-    for (int64_t j = quads; j < Width; j++) {
-      for (int64_t i = 0; i < 4; i++) row[i * Width + j] = j < columns ? from[j * pitch + k + i] : 0;
+    for (int64_t j = whole; j < Width; j++) {
+      for (int64_t i = 0; i < 4; i++) row[i * Width + j] = j < columns ? float(from[j * pitch + k + i]) : 0;
     }
   }
   for (; k < depth; k++) {
-    for (int64_t j = 0; j < Width; j++) to[k * Width + j] = j < columns ? from[j * pitch + k] : 0;
+    for (int64_t j = 0; j < Width; j++) to[k * Width + j] = j < columns ? float(from[j * pitch + k]) : 0;
   }
 }
 

@@ -37,7 +37,7 @@ struct DirectRows {
   static constexpr int64_t column = 1;
 };
 
-/// Where a tile of the result goes, and how much of it is there.
+/// Where a tile of the result goes.
 struct TileOut {
   float* at;
   int64_t pitch;
@@ -47,8 +47,8 @@ struct TileOut {
   bool add;
 };
 
-template <int Vectors>
-using TileSums = Vec[kTileRows][Vectors];
+template <int Rows, int Vectors>
+using TileSums = Vec[Rows][Vectors];
 
 /// sum += left * right, where the sum is: gcc, left free, moves sums about until it runs out of registers.
 [[gnu::always_inline]] inline void add_product(Vec& sum, Vec left, Vec right) {
@@ -60,29 +60,30 @@ using TileSums = Vec[kTileRows][Vectors];
 }
 
 /// One step of the depth: a column of the left factor times a row of the right one. `low` is the column's second half.
-template <int Vectors, typename Rows, int... I>
-[[gnu::always_inline]] inline void step(TileSums<Vectors>& sums, const Rows& rows, const float* a, const float* low,
-                                        const float* b, std::integer_sequence<int, I...>) {
+template <int Rows, int Vectors, typename Left, int... I>
+[[gnu::always_inline]] inline void step(TileSums<Rows, Vectors>& sums, const Left& left, const float* a,
+                                        const float* low, const float* b, std::integer_sequence<int, I...>) {
   Vec right[Vectors];
   for (int v = 0; v < Vectors; v++) right[v] = load(b + v * kLanes);
   const auto row = [&](int i, Vec (&sum)[Vectors]) __attribute__((always_inline)) {
-    const Vec left = splat(i < kTileRows / 2 ? a[i * rows.row] : low[(i - kTileRows / 2) * rows.row]);
-    for (int v = 0; v < Vectors; v++) add_product(sum[v], left, right[v]);
+    const Vec x = splat(i < Rows / 2 ? a[i * left.row] : low[(i - Rows / 2) * left.row]);
+    for (int v = 0; v < Vectors; v++) add_product(sum[v], x, right[v]);
   };
   (row(I, sums[I]), ...);
 }
 
 /// Several steps. Moves b on.
-template <int Vectors, typename Rows, int... K>
-[[gnu::always_inline]] inline void steps(TileSums<Vectors>& sums, const Rows& rows, const float* a, const float* low,
-                                         const float*& b, int64_t pitch, std::integer_sequence<int, K...>) {
-  constexpr auto all = std::make_integer_sequence<int, kTileRows>();
-  ((step<Vectors>(sums, rows, a + K * rows.column, low + K * rows.column, b, all), b += pitch), ...);
+template <int Rows, int Vectors, typename Left, int... K>
+[[gnu::always_inline]] inline void steps(TileSums<Rows, Vectors>& sums, const Left& left, const float* a,
+                                         const float* low, const float*& b, int64_t pitch,
+                                         std::integer_sequence<int, K...>) {
+  constexpr auto all = std::make_integer_sequence<int, Rows>();
+  ((step<Rows, Vectors>(sums, left, a + K * left.column, low + K * left.column, b, all), b += pitch), ...);
 }
 
 /// All of a tile's sums.
-template <int Vectors, int... I>
-[[gnu::always_inline]] inline void store_tile(const TileSums<Vectors>& sums, const TileOut& out,
+template <int Rows, int Vectors, int... I>
+[[gnu::always_inline]] inline void store_tile(const TileSums<Rows, Vectors>& sums, const TileOut& out,
                                               std::integer_sequence<int, I...>) {
   const auto row = [&](float* to, const Vec(&sum)[Vectors]) __attribute__((always_inline)) {
     for (int v = 0; v < Vectors; v++, to += kLanes) store(to, out.add ? sum[v] + load(to) : sum[v]);
@@ -91,37 +92,45 @@ template <int Vectors, int... I>
 }
 
 /// The tile's sums over `depth`, added to `out` or stored there. The rows of b are `pitch` apart; it is read in whole
-/// vectors. The left factor has all of the tile's rows, also where `out` has fewer.
-template <int Vectors, typename Rows>
-[[gnu::noinline]] void tile(int64_t depth, Rows rows, const float* a, const float* b, int64_t pitch,
+/// vectors.
+template <int Rows, int Vectors, typename Left>
+[[gnu::noinline]] void tile(int64_t depth, Left left, const float* a, const float* b, int64_t pitch,
                             const TileOut& out) {
-  for (int64_t i = 0; i < out.rows; i++) {
+  for (int64_t i = 0; i < Rows; i++) {
     __builtin_prefetch(out.at + i * out.pitch, 1);
     __builtin_prefetch(out.at + i * out.pitch + out.columns - 1, 1);
   }
-  TileSums<Vectors> sums = {};
-  const float* low = a + kTileRows / 2 * rows.row;
+  TileSums<Rows, Vectors> sums = {};
+  const float* low = a + Rows / 2 * left.row;
   int64_t k = depth;
   for (; k >= kSteps; k -= kSteps) {
-    steps<Vectors>(sums, rows, a, low, b, pitch, std::make_integer_sequence<int, kSteps>());
-    a += kSteps * rows.column;
-    low += kSteps * rows.column;
+    steps<Rows, Vectors>(sums, left, a, low, b, pitch, std::make_integer_sequence<int, kSteps>());
+    a += kSteps * left.column;
+    low += kSteps * left.column;
   }
   for (; k > 0; k--) {
-    steps<Vectors>(sums, rows, a, low, b, pitch, std::make_integer_sequence<int, 1>());
-    a += rows.column;
-    low += rows.column;
+    steps<Rows, Vectors>(sums, left, a, low, b, pitch, std::make_integer_sequence<int, 1>());
+    a += left.column;
+    low += left.column;
   }
-  if (out.rows == kTileRows && out.columns == Vectors * kLanes) {
-    store_tile<Vectors>(sums, out, std::make_integer_sequence<int, kTileRows>());
+  if (out.columns == Vectors * kLanes) {
+    store_tile<Rows, Vectors>(sums, out, std::make_integer_sequence<int, Rows>());
     return;
   }
-  float kept[kTileRows][Vectors * kLanes];
+  float kept[Rows][Vectors * kLanes];
   memcpy(kept, sums, sizeof kept);
-  for (int64_t i = 0; i < out.rows; i++) {
+  for (int64_t i = 0; i < Rows; i++) {
     float* const to = out.at + i * out.pitch;
     for (int64_t j = 0; j < out.columns; j++) to[j] = out.add ? to[j] + kept[i][j] : kept[i][j];
   }
+}
+
+/// The tile of as many rows as `out` has, up to kTileRows.
+template <int Vectors, typename Left, int... I>
+void tile_of_rows(int64_t depth, Left left, const float* a, const float* b, int64_t pitch, const TileOut& out,
+                  std::integer_sequence<int, I...>) {
+  constexpr decltype(&tile<1, Vectors, Left>) tiles[] = {tile<I + 1, Vectors, Left>...};
+  tiles[out.rows - 1](depth, left, a, b, pitch, out);
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ template <typename T>
 struct Greatest : Larger<T> {
   using Many = typename Larger<T>::Many;
   static T join(T a, T b) { return b > a || b != b ? b : a; }
-  static Many join(Many a, Many b) { return (b > a) | (b != b) ? b : a; }
+  static Many join(Many a, Many b) { return ((b > a) | (b != b)) ? b : a; }
 };
 
 template <typename F>

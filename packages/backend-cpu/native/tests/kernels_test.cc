@@ -1,6 +1,6 @@
 // Kernels over rows and lists against plain loops in doubles: pitches, lengths that fill no vector, absent arguments, and
 // the same bits with 1, 2 and 3 threads. scripts/test-native.mjs builds and runs it, plain and with sanitizers.
-// Knows the kernels of indexing, random, norms, softmaxCrossEntropy and adamw by their packed arguments alone.
+// Knows the kernels of indexing, random, norms, softmaxCrossEntropy, adamw and matmul by their packed arguments alone.
 
 #include <algorithm>
 #include <limits>
@@ -138,15 +138,17 @@ void test_rms_norm(int64_t rows, int64_t groups, int64_t size, int gate) {
     return Packed() << vx << w.view() << vz << vr << d << to << to_weight << to_gate << eps << static_cast<double>(size) << before;
   };
   run(rmsNormBackward, backward(vdy, vdx, dw.view(), gate == 0 ? absent : vdz), {dx, dw, dz});
-  close("dx", dx, want_dx, 2e-6);
+  // Of a few channels, dx may be little but the difference of large terms.
+  const double limit = size < 8 ? 2e-5 : 2e-6;
+  close("dx", dx, want_dx, limit);
   close("dw", dw, want_dw, 2e-6);
-  if (gate != 0) close("dz", dz, want_dz, 2e-6);
+  if (gate != 0) close("dz", dz, want_dz, limit);
   // Each gradient alone, and none of y.
   Array<float> alone(rows * n), alone_w(n);
   run(rmsNormBackward, backward(vdy, absent, alone_w.view(), absent), {alone_w});
   close("dw alone", alone_w, want_dw, 2e-6);
   run(rmsNormBackward, backward(vdy, alone.view(shape), absent, absent), {alone});
-  close("dx alone", alone, want_dx, 2e-6);
+  close("dx alone", alone, want_dx, limit);
   run(rmsNormBackward, backward(absent, vdx, dw.view(), gate == 0 ? absent : vdz), {dx, dw, dz});
   close("dx of nothing", dx, Doubles(static_cast<size_t>(rows * n)), 0);
   close("dw of nothing", dw, Doubles(static_cast<size_t>(n)), 0);
@@ -294,6 +296,36 @@ void test_adamw(bool finite) {
   check(std::isnan(out[0]), "of NaN is %g", static_cast<double>(out[0]));
 }
 
+/// Its own test is matmul_test.cc; here it runs on memory that does not suffice.
+void test_product(int64_t rows, int64_t depth, int64_t columns, bool transposed) {
+  title = "matmul " + std::to_string(rows) + "x" + std::to_string(depth) + "x" + std::to_string(columns);
+  Array<float> a(rows * depth, -1, 1), b(depth * columns, -1, 1), y(rows * columns, -1, 1);
+  const std::vector<int64_t> steps = transposed ? std::vector<int64_t>{0, 1, depth} : std::vector<int64_t>{0, columns, 1};
+  Doubles expected;
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t j = 0; j < columns; j++) {
+      double sum = static_cast<double>(y[i * columns + j]);
+      for (int64_t k = 0; k < depth; k++) {
+        sum += static_cast<double>(a[i * depth + k]) * static_cast<double>(b[k * steps[1] + j * steps[2]]);
+      }
+      expected.push_back(sum);
+    }
+  }
+  const Packed packed = Packed() << a.view({1, rows, depth}) << b.view({1, depth, columns}, steps) << y.view({1, rows, columns}) << 1;
+  run(matmul, packed, {y});
+  close("products", y, expected, 1e-5);
+}
+
+void test_products() {
+  for (const bool transposed : {false, true}) {
+    test_product(1, 700, 301, transposed);
+    test_product(3, 300, 70, transposed);
+    test_product(20, 5000, 40, transposed);
+    test_product(131, 515, 97, transposed);
+    test_product(200, 384, 600, transposed);
+  }
+}
+
 void test_indexing() {
   for (const int64_t columns : {1, 3, 64, 700}) {
     test_gather<float>(50, columns, 301);
@@ -335,5 +367,5 @@ void test_optimizer() {
 
 int main() {
   using namespace diffmamba::testing;
-  return finish({test_indexing, test_random, test_norms, test_cross_entropies, test_optimizer});
+  return finish({test_indexing, test_random, test_norms, test_cross_entropies, test_optimizer, test_products});
 }

@@ -2,70 +2,17 @@
 // same bits with 1, 2 and 3 threads. scripts/test-native.mjs builds and runs it, plain and with sanitizers.
 // Knows the kernels of reduce.cc by their packed arguments alone.
 
-#include <algorithm>
 #include <limits>
 
-#include "testing.h"
+#include "layouts.h"
 
 namespace diffmamba {
 namespace testing {
 namespace {
 
 using namespace DIFFMAMBA_ISA;
-using Doubles = std::vector<double>;
 
 const float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-/// A view of random layout: axes in any order, with gaps, some of them repeated (stride 0).
-struct Layout {
-  std::vector<int64_t> shape, strides;
-  int64_t room = 1;
-
-  Layout(int rank, int64_t most, bool repeats) : shape(static_cast<size_t>(rank)), strides(shape.size()) {
-    std::vector<size_t> order(shape.size());
-    for (size_t i = 0; i < order.size(); i++) order[i] = i;
-    for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[static_cast<size_t>(numbers.below(static_cast<int64_t>(i)))]);
-    for (const size_t axis : order) {
-      shape[axis] = 1 + numbers.below(most);
-      const bool repeated = repeats && numbers.below(5) == 0;
-      strides[axis] = repeated ? 0 : room;
-      if (!repeated) room *= shape[axis] + (numbers.below(3) == 0 ? 2 : 0);
-    }
-  }
-
-  int64_t size() const {
-    int64_t n = 1;
-    for (const int64_t size : shape) n *= size;
-    return n;
-  }
-};
-
-/// Calls body(index) for every index of a shape, in order.
-void each_index(const std::vector<int64_t>& shape, const std::function<void(const std::vector<int64_t>&)>& body) {
-  std::vector<int64_t> index(shape.size());
-  while (true) {
-    body(index);
-    size_t axis = shape.size();
-    for (; axis > 0; axis--) {
-      if (++index[axis - 1] < shape[axis - 1]) break;
-      index[axis - 1] = 0;
-    }
-    if (axis == 0) return;
-  }
-}
-
-int64_t offset(const std::vector<int64_t>& index, const std::vector<int64_t>& strides) {
-  int64_t at = 0;
-  for (size_t i = 0; i < index.size(); i++) at += index[i] * strides[i];
-  return at;
-}
-
-std::vector<int64_t> dense(const std::vector<int64_t>& shape) {
-  std::vector<int64_t> strides(shape.size());
-  int64_t stride = 1;
-  for (size_t i = shape.size(); i > 0; stride *= shape[--i]) strides[i - 1] = stride;
-  return strides;
-}
 
 template <typename T>
 void test_reduce_layout(const Layout& from, uint64_t reduced, double low, double high) {

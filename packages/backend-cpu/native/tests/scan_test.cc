@@ -3,90 +3,13 @@
 // scripts/test-native.mjs builds and runs it, plain and with sanitizers.
 // Knows the kernels of causalConv1d and selectiveScan.
 
-#include <algorithm>
-#include <memory>
-
-#include "testing.h"
+#include "sequences.h"
 
 namespace diffmamba {
 namespace testing {
 namespace {
 
 using namespace DIFFMAMBA_ISA;
-using Doubles = std::vector<double>;
-
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
-double silu_slope(double x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }
-
-/// A tensor with rows of `width`, `pitch` apart; absent where it is not wanted. An output holds no number at first.
-struct Tensor {
-  std::vector<int64_t> shape, strides;
-  int64_t rows = 1, width = 1, pitch = 1;
-  std::unique_ptr<Array<float>> memory;
-
-  Tensor(bool present, std::vector<int64_t> sizes, int inner, int64_t gap, double low, double high) : shape(sizes) {
-    const size_t outer = sizes.size() - static_cast<size_t>(inner);
-    for (size_t i = 0; i < sizes.size(); i++) (i < outer ? rows : width) *= sizes[i];
-    pitch = width + gap;
-    strides.resize(sizes.size());
-    int64_t stride = 1;
-    for (size_t i = sizes.size(); i > 0; stride *= sizes[--i]) {
-      if (i == outer) stride = pitch;
-      strides[i - 1] = stride;
-    }
-    if (present) memory = std::make_unique<Array<float>>(rows * pitch, low, high);
-  }
-  Tensor(bool present, std::vector<int64_t> sizes, int inner = 1, int64_t gap = 0)
-      : Tensor(present, std::move(sizes), inner, gap, -1, 1) {}
-
-  explicit operator bool() const { return memory != nullptr; }
-  View view() const { return memory ? memory->view(shape, strides) : View{}; }
-  double at(int64_t row, int64_t column) const {
-    return memory ? static_cast<double>((*memory)[row * pitch + column]) : 0;
-  }
-  double flat(int64_t i) const { return at(i / width, i % width); }
-
-  void matches(const char* what, const Doubles& expected, double limit) const {
-    if (!memory) return;
-    Array<float> dense(rows * width);
-    for (int64_t i = 0; i < dense.size(); i++) dense[i] = static_cast<float>(flat(i));
-    close(what, dense, expected, limit);
-  }
-};
-
-Doubles zeros(int64_t n) { return Doubles(static_cast<size_t>(n)); }
-double& at(Doubles& x, int64_t i) { return x[static_cast<size_t>(i)]; }
-
-/// Which tokens begin a sequence, and how many of each row are no padding.
-struct Sequences {
-  int64_t length;
-  Array<int32_t> index, lengths;
-  bool packed, padded;
-
-  Sequences(int64_t batch, int64_t tokens, bool is_packed, bool is_padded)
-      : length(tokens), index(batch * tokens), lengths(batch), packed(is_packed), padded(is_padded) {
-    for (int64_t b = 0; b < batch; b++) {
-      int32_t id = 0;
-      for (int64_t t = 0; t < tokens; t++) index[b * tokens + t] = id += numbers.below(5) == 0 ? 1 : 0;
-      lengths[b] = static_cast<int32_t>(numbers.below(tokens + 4) - 2);
-    }
-  }
-  View index_view() const { return packed ? index.view({lengths.size(), length}) : View{}; }
-  View lengths_view() const { return padded ? lengths.view() : View{}; }
-  bool begins(int64_t b, int64_t t) const {
-    return packed && t > 0 && index[b * length + t] != index[b * length + t - 1];
-  }
-  int64_t end(int64_t b) const {
-    return padded ? std::min<int64_t>(std::max<int64_t>(lengths[b], 0), length) : length;
-  }
-  int64_t start(int64_t b, int64_t t) const {
-    while (t > 0 && !begins(b, t)) t--;
-    return t < 0 ? 0 : t;
-  }
-};
-
-bool maybe() { return numbers.below(2) == 0; }
-int64_t gap() { return numbers.below(3) * 5; }
 
 void test_conv(int64_t B, int64_t L, int64_t C, int64_t W) {
   title = "causalConv1d " + std::to_string(L) + " x " + std::to_string(C) + ", width " + std::to_string(W);
@@ -129,13 +52,6 @@ void test_conv(int64_t B, int64_t L, int64_t C, int64_t W) {
   const auto inputs = [&](Packed& packed) -> Packed& {
     return packed << x.view() << w.view() << bias.view() << initial.view() << sequences.index_view()
                   << sequences.lengths_view();
-  };
-  const auto written = [](std::vector<const Tensor*> tensors) {
-    std::vector<Written> list;
-    for (const Tensor* t : tensors) {
-      if (*t) list.emplace_back(*t->memory);
-    }
-    return list;
   };
   Packed forward, backward;
   run(causalConv1d, inputs(forward) << y.view() << last.view() << silu, written({&y, &last}));
@@ -234,12 +150,9 @@ void test_scan(int64_t B, int64_t L, int64_t D, int64_t N, int64_t G, int64_t ch
   last.matches("finalState", elast, 3e-6);
   states.matches("states", estates, 3e-6);
   inputs(backward) << states.view() << dy.view() << dfinal.view();
-  std::vector<Written> written;
-  for (const Tensor* t : {&du, &dd, &dA, &dB, &dC, &dD, &dz, &dbias, &d0}) {
-    backward << t->view();
-    if (*t) written.emplace_back(*t->memory);
-  }
-  run(selectiveScanBackward, backward << softplus << chunk_size, written);
+  const std::vector<const Tensor*> gradients{&du, &dd, &dA, &dB, &dC, &dD, &dz, &dbias, &d0};
+  for (const Tensor* t : gradients) backward << t->view();
+  run(selectiveScanBackward, backward << softplus << chunk_size, written(gradients));
   du.matches("du", edu, 1e-5);
   dd.matches("ddelta", edd, 1e-5);
   dA.matches("dA", edA, 1e-5);

@@ -1,5 +1,6 @@
-// What the tests of kernels share: arrays with a fence around them, views, packed arguments, numbers that look random,
-// and a call that runs a kernel with 1, 2 and 3 threads and sees to it that all results have the same bits.
+// What the tests of kernels share: arrays with a fence around them, views, packed arguments, numbers that look random, a
+// call that runs a kernel with 1, 2 and 3 threads and sees to it that all results have the same bits, and one that runs
+// it with too little memory.
 // Knows how arguments cross. Knows no kernel.
 #pragma once
 
@@ -9,7 +10,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../kernels.h"
@@ -29,6 +33,22 @@ Error fail(const char* format, ...) {
 }
 
 namespace testing {
+
+/// What kernels ask for goes through here, so that a test can refuse it: so many requests of this thread are served, and
+/// the next one is not.
+struct Supply {
+  static constexpr int kEndless = -1;
+  int left = kEndless;
+  bool refused = false;
+
+  bool serves() {
+    if (left > 0) left--;
+    refused = refused || left == 0;
+    return left != 0;
+  }
+};
+
+inline thread_local Supply supply;
 
 inline int failures = 0;
 inline int checks = 0;
@@ -78,6 +98,7 @@ class Array {
     memset(memory_, 0xff, bytes_);
     memset(memory_ + bytes_, kFence, 64);
   }
+  /// Numbers between two others.
   Array(int64_t size, double low, double high) : Array(size) {
     for (int64_t i = 0; i < size; i++) (*this)[i] = static_cast<T>(numbers.uniform(low, high));
   }
@@ -144,24 +165,63 @@ struct Written {
   Written(const Array<T>& array) : data(array.data()), bytes(array.bytes()) {}
 };
 
-/// Runs a kernel with 1, 2 and 3 threads from the same state; the results must have the same bits.
+/// Outputs as they were, to run a kernel on them again, and to compare them.
+class Saved {
+ public:
+  explicit Saved(const std::vector<Written>& written) : written_(written) {
+    for (const Written& w : written) bytes_.emplace_back(w.data, w.data + w.bytes);
+  }
+  void restore() const {
+    for (size_t i = 0; i < bytes_.size(); i++) memcpy(written_[i].data, bytes_[i].data(), bytes_[i].size());
+  }
+  void compare(const char* what) const {
+    for (size_t i = 0; i < bytes_.size(); i++) {
+      check(memcmp(written_[i].data, bytes_[i].data(), bytes_[i].size()) == 0, "%s: output %zu has other bits", what, i);
+    }
+  }
+
+ private:
+  const std::vector<Written>& written_;
+  std::vector<std::vector<char>> bytes_;
+};
+
+/// A kernel that is refused memory, be it the first it asks for or the last, says so and ends; with all of it the result
+/// is the same as ever. Each attempt has a thread of its own, which has kept nothing from earlier calls.
+inline void starve(Kernel kernel, const Packed& packed, const Saved& before, const Saved& result) {
+  bool refused = true;
+  for (int served = 1; refused; served++) {
+    before.restore();
+    std::string said;
+    std::thread([&] {
+      supply.left = served;
+      const Error error = kernel(Args(packed.doubles.data()));
+      refused = supply.refused;
+      said = error == nullptr ? "nothing" : error;
+    }).join();
+    const char* const expected = refused ? "out of memory" : "nothing";
+    check(said.rfind(expected, 0) == 0, "request %d refused: says \"%s\"; expected \"%s\"", served, said.c_str(), expected);
+  }
+  result.compare("after too little memory");
+}
+
+/// Runs a kernel with 1, 2 and 3 threads from the same state; the results must have the same bits. The first few times
+/// also with too little memory.
 inline void run(Kernel kernel, const Packed& packed, const std::vector<Written>& written) {
-  std::vector<std::vector<char>> before, first;
-  for (const Written& w : written) before.emplace_back(w.data, w.data + w.bytes);
-  for (int threads = 1; threads <= 3; threads++) {
-    for (size_t i = 0; i < written.size(); i++) memcpy(written[i].data, before[i].data(), written[i].bytes);
+  static std::map<Kernel, int> starved;
+  const Saved before(written);
+  const auto attempt = [&](int threads) {
+    before.restore();
     pool_limit(threads);
     const Error error = kernel(Args(packed.doubles.data()));
     check(error == nullptr, "fails: %s", error);
-    for (size_t i = 0; i < written.size(); i++) {
-      if (threads == 1) {
-        first.emplace_back(written[i].data, written[i].data + written[i].bytes);
-      } else {
-        check(memcmp(first[i].data(), written[i].data, written[i].bytes) == 0, "%d threads: output %zu has other bits",
-              threads, i);
-      }
-    }
-  }
+  };
+  attempt(1);
+  const Saved result(written);
+  attempt(2);
+  result.compare("2 threads");
+  attempt(3);
+  result.compare("3 threads");
+  if (starved[kernel]++ < 30) starve(kernel, packed, before, result);
 }
 
 /// The kernel must fail with words that contain `part`.
@@ -200,3 +260,13 @@ inline int finish(const std::vector<void (*)()>& tests) {
 
 }  // namespace testing
 }  // namespace diffmamba
+
+// Where the requests of memory.h end up; what is not refused is served as ever.
+void* operator new(size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  if (!diffmamba::testing::supply.serves()) return nullptr;
+  try {
+    return operator new(bytes, alignment);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
