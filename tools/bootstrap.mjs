@@ -74,6 +74,27 @@ function install() {
   writeFileSync(stampFile, digest);
 }
 
+/** Installs the peers of the benchmarks that are kept out of the workspace for their size; without them the benchmarks run too. */
+export function installPeers() {
+  const folder = path.join("apps", "bench", "peers");
+  if (existsSync(path.join(root, folder, "node_modules"))) return;
+  say("installing the peers of the benchmarks");
+  const flags = [
+    "--dir",
+    folder,
+    "--ignore-workspace",
+    "--ignore-scripts",
+    "--frozen-lockfile",
+    "--reporter=append-only",
+  ];
+  try {
+    run("npx", ["-y", `pnpm@${pnpmVersion}`, "install", ...flags], "Peers that are missing are left out.");
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    say(error.message);
+  }
+}
+
 function build() {
   const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
   run(process.execPath, [tsc, "-b"], "The lines above name the files that do not compile.");

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { root, SetupError, setup } from "./bootstrap.mjs";
+import { installPeers, root, SetupError, setup } from "./bootstrap.mjs";
 
 const usage = `usage: node tools/run.mjs COMMAND [ARGUMENTS]
 
@@ -57,6 +57,7 @@ async function main([command, ...args]) {
       break;
     case "bench":
       setup();
+      if (args.includes("cpu")) installPeers();
       await handOver("apps/bench/dist/main.js", args);
       break;
     case "lint":

@@ -1,5 +1,7 @@
 // Layer: apps/bench, peers. onnxruntime-node on the CPU as a peer of the matrix product: a model of one node, MatMul or, for transposed
 // operands, Gemm. Both operands are inputs, so neither is packed beforehand. Knows nothing of ours.
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
 import { alignedCopy, alignedFloats } from "../native.js";
 import type { MatmulPeer } from "./matmul.js";
 import { singleNodeModel } from "./onnxModel.js";
@@ -7,12 +9,20 @@ import { singleNodeModel } from "./onnxModel.js";
 /** After a run its threads spin for about a million turns before they sleep. */
 const SPIN_MS = 40;
 
-let loaded: Promise<typeof import("onnxruntime-node")> | undefined;
+/** The package re-exports the common one, which has the types; it is installed apart, for its size. */
+type OnnxRuntime = typeof import("onnxruntime-common");
+
+let loaded: Promise<OnnxRuntime> | undefined;
+
+async function load(): Promise<OnnxRuntime> {
+  const installed = createRequire(new URL("../../peers/package.json", import.meta.url));
+  return (await import(pathToFileURL(installed.resolve("onnxruntime-node")).href)) as OnnxRuntime;
+}
 
 export const onnxMatmul: MatmulPeer = {
   name: "onnxruntime-node",
   async open({ m, k, n, form, a, b }, threads) {
-    loaded ??= import("onnxruntime-node");
+    loaded ??= load();
     const { InferenceSession, Tensor, env } = await loaded;
     const [transA, transB] = [form[0] === "t", form[1] === "t"];
     const left = transA ? [k, m] : [m, k];
