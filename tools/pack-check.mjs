@@ -201,6 +201,14 @@ export async function usePrebuilt(target, { name }) {
   await run(path.join(target, "node_modules/.bin/diffmamba-build-cpu"), ["--required"], target);
   const built = path.join(target, "node_modules/@diffmamba/backend-cpu/build");
   if (existsSync(built)) throw new Error(`${built}: an addon was built although there is a prebuilt one`);
+  // One of another version would be called wrongly, and is refused.
+  const manifest = path.join(target, "node_modules", name, "package.json");
+  const original = readFileSync(manifest, "utf8");
+  writeFileSync(manifest, JSON.stringify({ ...JSON.parse(original), version: "999.0.0" }));
+  const ask = 'import("@diffmamba/backend-cpu").then(({ cpuAvailability }) => console.log(cpuAvailability().reason))';
+  const reason = await node(["-e", ask], target);
+  writeFileSync(manifest, original);
+  if (!reason.includes("its version is 999.0.0")) throw new Error(`another version was not refused: ${reason}`);
 }
 
 /** Starts each command that the blank project got, asking for its help. */

@@ -203,7 +203,7 @@ async function main() {
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     say(`built for ${sets.join(", ")} in ${seconds} s with ${compiler.command}.`);
   } catch (error) {
-    await giveUp(`the native addon could not be built: ${error.message}`, `mend that and ${again}`);
+    await giveUp(`the native addon could not be built: ${error.message.split("\n")[0]}`, `mend that and ${again}`);
   }
 }
 

