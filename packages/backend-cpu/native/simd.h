@@ -3,6 +3,10 @@
 // Knows floats. Knows no kernel.
 #pragma once
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 
@@ -54,8 +58,14 @@ inline float sum(Vec v) {
 }
 
 inline Vec select(VecInt mask, Vec yes, Vec no) { return mask ? yes : no; }
+/// The second one where either is NaN. gcc makes a comparison and a blend of the general form, which machines do in one step.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+#else
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+#endif
 
 /// x = n ln 2 + r, |r| <= ln 2 / 2: n, kept in the lowest bits of `shifted`, and e^r - 1 by a polynomial.
 struct ExpParts {
@@ -104,17 +114,15 @@ inline Vec bounded_exp(Vec x) {
   return result;
 }
 
-/// 2^x, in fewer steps than exp takes: results below the normal range are 0 or nearly so. NaN stays NaN.
-inline Vec exp2(Vec x) {
-  const Vec clamped = min(splat(128.0f), max(splat(-127.0f), x));
+/// 2^x for x from -126 to 127, in fewer steps than exp takes: to two units in the last place, and 2^0 = 1.
+inline Vec exp2_within(Vec x) {
   const Vec shifter = splat(12582912.0f);
-  const Vec shifted = clamped + shifter;
-  const Vec r = clamped - (shifted - shifter);
-  Vec p = r * splat(1.53533576e-4f) + splat(1.33988762e-3f);
-  p = p * r + splat(9.61843692e-3f);
-  p = p * r + splat(5.55033237e-2f);
-  p = p * r + splat(2.40226477e-1f);
-  p = p * r + splat(6.93147182e-1f);
+  const Vec shifted = x + shifter;
+  const Vec r = x - (shifted - shifter);
+  Vec p = r * splat(1.32647273e-3f) + splat(9.67151299e-3f);
+  p = p * r + splat(5.55073358e-2f);
+  p = p * r + splat(2.40222424e-1f);
+  p = p * r + splat(6.93147004e-1f);
   p = p * r + splat(1.0f);
   // The whole number is in the lowest bits of what was shifted.
   VecInt whole, bits;
@@ -125,16 +133,25 @@ inline Vec exp2(Vec x) {
   return p;
 }
 
-/// log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|, and log(1 + e) = 2 artanh(e / (2 + e)).
-inline Vec softplus(Vec x) {
-  const Vec e = exp(-max(x, -x));
-  const Vec s = e / (e + splat(2.0f)), s2 = s * s;
-  Vec p = s2 * splat(1.40807271e-1f) + splat(1.39821723e-1f);
-  p = p * s2 + splat(2.00123250e-1f);
-  p = p * s2 + splat(3.33331615e-1f);
-  p = p * s2 + splat(1.0f);
-  return max(x, Vec{}) + splat(2.0f) * s * p;
-}
+/// 2^x: results below the normal range are 0 or nearly so. NaN stays NaN.
+inline Vec exp2(Vec x) { return exp2_within(min(splat(128.0f), max(splat(-127.0f), x))); }
+
+/// log(1 + e^x) = max(x, 0) + log(1 + e), e = e^-|x|; and its slope, sigmoid(x).
+struct SoftplusAndSlope {
+  Vec value, slope;
+
+  explicit SoftplusAndSlope(Vec x) {
+    const Vec e = exp2_within(max(splat(-126.0f), min(x, -x) * splat(1.44269504f)));
+    // log(1 + e) = 2 artanh(e / (2 + e))
+    const Vec s = e / (e + splat(2.0f)), q = s * s;
+    const Vec low = q * splat(3.33380014e-1f) + splat(9.99999821e-1f);
+    const Vec high = q * splat(1.71130255e-1f) + splat(1.97947308e-1f);
+    value = max(x, Vec{}) + (s + s) * (high * (q * q) + low);
+    slope = select(x < Vec{}, e, splat(1.0f)) / (e + splat(1.0f));
+  }
+};
+
+inline Vec softplus(Vec x) { return SoftplusAndSlope(x).value; }
 
 inline Vec reciprocal(Vec x) { return splat(1.0f) / x; }
 inline Vec sigmoid(Vec x) { return reciprocal(splat(1.0f) + bounded_exp(-x)); }

@@ -1,9 +1,10 @@
-// What the selective scan and its gradient share: sizes, the inputs as rows, and blocks of channels that are worked on
-// together, each channel in a lane of its own.
+// What the selective scan and its gradient share: sizes, the inputs as rows, and channels that are worked on together, each
+// in a lane of its own.
 // Knows views and vectors. Knows neither direction of time.
 #pragma once
 
 #include <initializer_list>
+#include <type_traits>
 
 #include "../view.h"
 #include "lanes.h"
@@ -12,9 +13,9 @@
 namespace diffmamba {
 namespace DIFFMAMBA_ISA {
 
-/// Channels of a block: two vectors of them, so that what is loaded for a state serves both.
-constexpr int kVectors = 2;
-constexpr int kBlock = kVectors * kLanes;
+/// Channels that are read and written together: a line of the cache.
+constexpr int kBlock = 16;
+constexpr int kVectors = kBlock / kLanes;
 
 /// One number for each channel of a block.
 struct Channels {
@@ -30,12 +31,22 @@ struct Block {
 
   Channels load(const float* row) const {
     Channels x{};
-    if (row != nullptr) memcpy(&x, row + first, count == kBlock ? sizeof x : bytes());
+    if (row == nullptr) return x;
+    if (count == kBlock) {
+      for (int v = 0; v < kVectors; v++) x[v] = DIFFMAMBA_ISA::load(row + first + v * kLanes);
+    } else {
+      copy_part(&x, row + first);
+    }
     return x;
   }
 
   void store(float* row, const Channels& x) const {
-    if (row != nullptr) memcpy(row + first, &x, count == kBlock ? sizeof x : bytes());
+    if (row == nullptr) return;
+    if (count == kBlock) {
+      for (int v = 0; v < kVectors; v++) DIFFMAMBA_ISA::store(row + first + v * kLanes, x[v]);
+    } else {
+      copy_part(row + first, &x);
+    }
   }
 
   /// Asks for the channels of a row that will be wanted: rows are too far apart for the machine to foresee.
@@ -43,28 +54,33 @@ struct Block {
     if (row != nullptr) __builtin_prefetch(row + first);
   }
 
-  void clear(float* row) const { memset(row + first, 0, bytes()); }
+  void clear(float* row) const { memset(row + first, 0, static_cast<size_t>(count) * sizeof(float)); }
 
-  size_t bytes() const { return static_cast<size_t>(count) * sizeof(float); }
-
-  /// to[n] = a row of a (D, N) matrix for each channel, times `scale`; 0 where there is no matrix.
-  void load_states(const float* matrix, int64_t n, Channels* to, float scale = 1) const {
+  /// to[v * n + i] = element i of the row of a (D, N) matrix of each channel of vector v, times `scale`; 0 where there is
+  /// no matrix.
+  void load_states(const float* matrix, int64_t n, Vec* to, float scale = 1) const {
     float* const lanes = reinterpret_cast<float*>(to);
     memset(lanes, 0, static_cast<size_t>(n) * sizeof(Channels));
     if (matrix == nullptr) return;
     for (int64_t c = 0; c < count; c++) {
       const float* const row = matrix + (first + c) * n;
-      for (int64_t i = 0; i < n; i++) lanes[i * kBlock + c] = row[i] * scale;
+      for (int64_t i = 0; i < n; i++) lanes[(c / kLanes * n + i) * kLanes + c % kLanes] = row[i] * scale;
     }
   }
 
-  void store_states(float* matrix, int64_t n, const Channels* from) const {
+  void store_states(float* matrix, int64_t n, const Vec* from) const {
     if (matrix == nullptr) return;
     const float* const lanes = reinterpret_cast<const float*>(from);
     for (int64_t c = 0; c < count; c++) {
       float* const row = matrix + (first + c) * n;
-      for (int64_t i = 0; i < n; i++) row[i] = lanes[i * kBlock + c];
+      for (int64_t i = 0; i < n; i++) row[i] = lanes[(c / kLanes * n + i) * kLanes + c % kLanes];
     }
+  }
+
+ private:
+  /// Apart, or whole blocks would be copied by this too, slowly.
+  __attribute__((noinline)) void copy_part(void* to, const void* from) const {
+    memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
   }
 };
 
@@ -128,12 +144,64 @@ struct SelectiveScan {
   }
 };
 
-/// How many tokens ahead rows are asked for.
-constexpr int64_t kAhead = 8;
+/// B and C of some tokens, from one state on.
+struct StateRows {
+  const float *B, *C;
+  int64_t B_pitch, C_pitch;
+
+  StateRows(const SelectiveScan& scan, int64_t row, int64_t group)
+      : B(scan.B.row(row) + group * scan.states),
+        C(scan.C.row(row) + group * scan.states),
+        B_pitch(scan.B.pitch),
+        C_pitch(scan.C.pitch) {}
+
+  StateRows from(int64_t state) const {
+    StateRows rows = *this;
+    rows.B += state;
+    rows.C += state;
+    return rows;
+  }
+};
+
+/// States that are worked on together, in registers.
+constexpr int kStates = 4;
+
+/// Calls body(count, i) for all states i .. i + count of n, `count` at a time: a constant.
+template <typename Body>
+inline ALWAYS_INLINE void each_states(int64_t n, const Body& body) {
+  constexpr std::integral_constant<int, kStates> some;
+  constexpr std::integral_constant<int, 1> one;
+  int64_t i = 0;
+  for (; i + some <= n; i += some) body(some, i);
+  for (; i < n; i++) body(one, i);
+}
 
 /// e^(Delta A) is taken as 2^(Delta (A log2 e)).
 constexpr float kLog2E = 1.44269504f;
 constexpr float kLn2 = 0.693147181f;
+
+/// The largest |A| log2 e of each channel, A in vectors of n states.
+inline Channels largest(const Vec* A, int64_t n) {
+  Channels most{};
+  for (int v = 0; v < kVectors; v++) {
+    for (int64_t i = 0; i < n; i++) most[v] = max(most[v], max(A[v * n + i], -A[v * n + i]));
+  }
+  return most;
+}
+
+/// Sees to it that exponents are within the reach of exp2_within.
+class Reach {
+ public:
+  void add(Vec exponent) { near_ &= exponent * exponent <= splat(126.0f * 126.0f); }
+  bool near() const {
+    int32_t all = -1;
+    for (int i = 0; i < kLanes; i++) all &= near_[i];
+    return all != 0;
+  }
+
+ private:
+  VecInt near_ = ~VecInt{};
+};
 
 }  // namespace DIFFMAMBA_ISA
 }  // namespace diffmamba

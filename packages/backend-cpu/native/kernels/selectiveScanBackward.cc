@@ -7,196 +7,237 @@
 
 #include "../kernels.h"
 #include "../pool.h"
+#include "matmul_quad.h"
 #include "selectiveScan.h"
 
 namespace diffmamba {
 namespace DIFFMAMBA_ISA {
 namespace {
 
-/// Takes arrays one after another from one piece of memory, or counts how much there must be.
-template <typename T>
-class Arena {
- public:
-  explicit Arena(T* memory = nullptr) : memory_(memory) {}
-  T* take(int64_t count) {
-    T* const from = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += count;
-    return from;
+/// What a token has besides states, of one vector of channels. dy is the gradient before the gate; y, gB (the sum of g B)
+/// and ddelta are sums over states.
+struct Token {
+  Vec delta, delta_u, dy, y, gB, ddelta;
+};
+
+/// What the states do not need of it: u, the slope of softplus, and dz / y.
+struct Edge {
+  Vec u, slope, dz;
+};
+
+/// Sums over the channels of a slab so far, in lanes.
+struct Sums {
+  Vec dB, dC;
+};
+
+/// Of a state of a vector of channels at a token: what it keeps of the state before, and what it leaves.
+struct Trace {
+  Vec decay, h;
+};
+
+/// One block of channels; A, h (what enters the chunk), carry (what the token after hands back) and dA are (kVectors, N).
+struct Work {
+  Block block;
+  Channels D, bias, reach, dD, dbias;
+  Vec *A, *h, *carry, *dA;
+};
+
+/// The memory of a thread: its slab's blocks, and a chunk of tokens of one of them.
+struct Memory {
+  Work* slab;
+  Token* tokens[kVectors];
+  Edge* edges[kVectors];
+  Trace* traces;
+  /// Of all tokens and states; each_states gives the order.
+  Sums* sums;
+
+  static int64_t vectors(int64_t blocks, int64_t chunk, int64_t n) {
+    const int64_t of_block = of<Work>(1) + 4 * n * kVectors;
+    return blocks * of_block + kVectors * (of<Token>(chunk) + of<Edge>(chunk)) + of<Trace>((chunk + 1) * kStates) +
+           of<Sums>(n * chunk);
   }
-  int64_t used() const { return used_; }
+
+  Memory(Vec* at, int64_t blocks, int64_t chunk, int64_t n) {
+    slab = take<Work>(at, blocks);
+    for (int64_t k = 0; k < blocks; k++) {
+      for (Vec** states : {&slab[k].A, &slab[k].h, &slab[k].carry, &slab[k].dA}) *states = take<Vec>(at, n * kVectors);
+    }
+    for (int v = 0; v < kVectors; v++) {
+      tokens[v] = take<Token>(at, chunk);
+      edges[v] = take<Edge>(at, chunk);
+    }
+    traces = take<Trace>(at, (chunk + 1) * kStates);
+    sums = take<Sums>(at, n * chunk);
+  }
 
  private:
-  T* memory_;
-  int64_t used_ = 0;
-};
-
-/// What a thread keeps of a token and of a block beside the states.
-struct Token {
-  Channels u, raw, delta, y;
-};
-
-/// The memory of a thread: of one chunk of one block, of one chunk of all blocks of the slab, and of each block.
-struct Memory {
-  Channels *h, *decay, *decayed, *A, *carry, *dA, *dD, *dbias;
-  Token* token;
-  /// (chunk, N): sums over channels so far, in lanes.
-  Vec *dB, *dC;
-
-  Memory(Arena<char>& arena, int64_t blocks, int64_t chunk, int64_t n) {
-    const auto channels = [&](int64_t count) {
-      return reinterpret_cast<Channels*>(arena.take(count * static_cast<int64_t>(sizeof(Channels))));
-    };
-    h = channels(n);
-    decay = channels(chunk * n);
-    decayed = channels(chunk * n);
-    A = channels(blocks * n);
-    carry = channels(blocks * n);
-    dA = channels(blocks * n);
-    dD = channels(blocks);
-    dbias = channels(blocks);
-    token = reinterpret_cast<Token*>(arena.take(chunk * static_cast<int64_t>(sizeof(Token))));
-    dB = reinterpret_cast<Vec*>(arena.take(2 * chunk * n * static_cast<int64_t>(sizeof(Vec))));
-    dC = dB + chunk * n;
+  template <typename T>
+  static int64_t of(int64_t count) {
+    static_assert(sizeof(T) % sizeof(Vec) == 0, "made of vectors");
+    return count * static_cast<int64_t>(sizeof(T) / sizeof(Vec));
+  }
+  template <typename T>
+  static T* take(Vec*& at, int64_t count) {
+    T* const from = reinterpret_cast<T*>(at);
+    at += of<T>(count);
+    return from;
   }
 };
+
+/// What S states of a vector of channels read and add to.
+struct States {
+  const Vec *A, *h;
+  Vec *carry, *dA;
+  Sums* sums;
+};
+
+template <int S, typename Power>
+inline ALWAYS_INLINE void differentiate(const Power& power, const StateRows& rows, int64_t count, Token* tokens,
+                                        const States& at, Trace* traces) {
+  Vec h[S];
+  for (int s = 0; s < S; s++) traces[s].h = h[s] = at.h[s];
+  for (int64_t t = 0; t < count; t++) {
+    Token& token = tokens[t];
+    const float* const B = rows.B + t * rows.B_pitch;
+    const float* const C = rows.C + t * rows.C_pitch;
+    const Vec delta = token.delta, delta_u = token.delta_u;
+    Vec y = token.y;
+    for (int s = 0; s < S; s++) {
+      Trace& trace = traces[(t + 1) * S + s];
+      trace.decay = power(delta * at.A[s]);
+      trace.h = h[s] = trace.decay * h[s] + delta_u * splat(B[s]);
+      y += splat(C[s]) * h[s];
+    }
+    token.y = y;
+  }
+  Vec carry[S], dA[S];
+  for (int s = 0; s < S; s++) carry[s] = at.carry[s], dA[s] = at.dA[s];
+  for (int64_t t = count - 1; t >= 0; t--) {
+    Token& token = tokens[t];
+    const float* const B = rows.B + t * rows.B_pitch;
+    const float* const C = rows.C + t * rows.C_pitch;
+    const Vec delta = token.delta, delta_u = token.delta_u, dy = token.dy;
+    Vec gB = token.gB, ddelta = token.ddelta;
+    for (int s = 0; s < S; s++) {
+      const Trace &before = traces[t * S + s], &after = traces[(t + 1) * S + s];
+      Sums& sums = at.sums[t * S + s];
+      const Vec g = splat(C[s]) * dy + carry[s];
+      sums.dC += dy * after.h;
+      sums.dB += g * delta_u;
+      gB += g * splat(B[s]);
+      carry[s] = after.decay * g;
+      const Vec product = carry[s] * before.h;
+      ddelta += product * at.A[s];
+      dA[s] += product * delta;
+    }
+    token.gB = gB;
+    token.ddelta = ddelta;
+  }
+  for (int s = 0; s < S; s++) at.carry[s] = carry[s], at.dA[s] = dA[s];
+}
 
 struct Outputs {
   ScanRows du, ddelta, dz;
-  /// What a slab of a batch writes: rows of G * N, and this batch's sums.
-  float *dB, *dC;
-  int64_t dB_pitch, dC_pitch;
 };
 
 class Gradient {
  public:
-  Gradient(const SelectiveScan& scan, const ScanRows& dy, bool softplus_delta)
-      : scan_(scan), dy_(dy), softplus_(softplus_delta), n_(scan.states) {}
+  Gradient(const SelectiveScan& scan, const ScanRows& dy, const Outputs& out, bool softplus_delta)
+      : scan_(scan), dy_(dy), out_(out), softplus_(softplus_delta), n_(scan.states) {}
 
-  /// The chunk's tokens again, `count` from `t` on: their decays, what is left of the state before, and y.
-  void forward(const Memory& at, const Channels* A, const Block& block, int64_t b, int64_t group, int64_t t,
-               int64_t count) const {
-    const Channels D = block.load(scan_.D.as<float>()), bias = block.load(scan_.delta_bias.as<float>());
-    for (int64_t i = 0; i < count; i++) {
-      const int64_t row = b * scan_.length + t + i;
-      if (i + kAhead < count) {
-        for (const ScanRows& rows : {scan_.u, scan_.delta}) block.prefetch(rows.row(row + kAhead));
-      }
-      Token& token = at.token[i];
-      token.u = block.load(scan_.u.row(row));
-      token.raw = block.load(scan_.delta.row(row));
-      Channels delta_u;
-      for (int v = 0; v < kVectors; v++) {
-        token.raw[v] += bias[v];
-        token.delta[v] = softplus_ ? softplus(token.raw[v]) : token.raw[v];
-        delta_u[v] = token.delta[v] * token.u[v];
-        token.y[v] = D[v] * token.u[v];
-      }
-      const float* const B = scan_.B.row(row) + group * n_;
-      const float* const C = scan_.C.row(row) + group * n_;
-      Channels* const decay = at.decay + i * n_;
-      Channels* const decayed = at.decayed + i * n_;
-      if (scan_.restarts(b, t + i)) {
-        memset(static_cast<void*>(decay), 0, static_cast<size_t>(n_) * sizeof(Channels));
-        memset(static_cast<void*>(decayed), 0, static_cast<size_t>(n_) * sizeof(Channels));
-        for (int64_t k = 0; k < n_; k++) {
-          for (int v = 0; v < kVectors; v++) {
-            at.h[k][v] = delta_u[v] * splat(B[k]);
-            token.y[v] += splat(C[k]) * at.h[k][v];
-          }
+  /// Tokens row .. row + count, which follow each other, from token `at` of the chunk on.
+  void run(const Memory& memory, Work& work, int64_t group, int64_t row, int64_t count, int64_t chunk, int64_t at) const {
+    const bool near = prepare(memory, work, row, count);
+    const StateRows rows(scan_, row, group);
+    for (int v = 0; v < kVectors; v++) {
+      each_states(n_, [&](auto states, int64_t i) ALWAYS_INLINE {
+        const int64_t k = v * n_ + i;
+        const States s{work.A + k, work.h + k, work.carry + k, work.dA + k, memory.sums + i * chunk + at * states};
+        if (near) {
+          differentiate<states>(exp2_within, rows.from(i), count, memory.tokens[v], s, memory.traces);
+        } else {
+          differentiate<states>(exp2, rows.from(i), count, memory.tokens[v], s, memory.traces);
         }
-        continue;
-      }
-      const Channels delta = token.delta;
-      Channels y = token.y;
-      for (int64_t k = 0; k < n_; k++) {
-        const Vec Bk = splat(B[k]), Ck = splat(C[k]);
-        for (int v = 0; v < kVectors; v++) {
-          const Vec alpha = exp2(delta[v] * A[k][v]);
-          const Vec left = alpha * at.h[k][v];
-          const Vec h = left + delta_u[v] * Bk;
-          decay[k][v] = alpha;
-          decayed[k][v] = left;
-          at.h[k][v] = h;
-          y[v] += Ck * h;
-        }
-      }
-      token.y = y;
+      });
     }
-  }
-
-  /// The same tokens in reverse. `carry` is what the token after them hands back.
-  void backward(const Memory& at, int64_t which, const Block& block, int64_t b, int64_t group, int64_t t, int64_t count,
-                const Outputs& out) const {
-    const Channels D = block.load(scan_.D.as<float>());
-    const Channels* const A = at.A + which * n_;
-    Channels* const carry = at.carry + which * n_;
-    Channels* const dA = at.dA + which * n_;
-    const Vec one = splat(1), ln2 = splat(kLn2);
-    Channels dD = at.dD[which], dbias = at.dbias[which];
-    for (int64_t i = count - 1; i >= 0; i--) {
-      const int64_t row = b * scan_.length + t + i;
-      if (i >= kAhead) {
-        for (const ScanRows& rows : {dy_, scan_.z, out.dz, out.du, out.ddelta}) block.prefetch(rows.row(row - kAhead));
-      }
-      const Token& token = at.token[i];
-      const Channels u = token.u, delta = token.delta;
-      Channels dy = block.load(dy_.row(row));
-      if (scan_.z.data != nullptr) {
-        const Channels z = block.load(scan_.z.row(row));
-        Channels dz;
-        for (int v = 0; v < kVectors; v++) {
-          const Vec s = sigmoid(z[v]);
-          dz[v] = dy[v] * token.y[v] * s * (one + z[v] * (one - s));
-          dy[v] *= z[v] * s;
-        }
-        block.store(out.dz.row(row), dz);
-      }
-      Channels delta_u, gB{}, ddelta{};
-      for (int v = 0; v < kVectors; v++) delta_u[v] = delta[v] * u[v];
-      const float* const B = scan_.B.row(row) + group * n_;
-      const float* const C = scan_.C.row(row) + group * n_;
-      const Channels* const decay = at.decay + i * n_;
-      const Channels* const decayed = at.decayed + i * n_;
-      Vec* const dB = at.dB + i * n_;
-      Vec* const dC = at.dC + i * n_;
-      for (int64_t k = 0; k < n_; k++) {
-        const Vec Bk = splat(B[k]), Ck = splat(C[k]);
-        Vec to_B = dB[k], to_C = dC[k];
-        for (int v = 0; v < kVectors; v++) {
-          const Vec left = decayed[k][v];
-          const Vec g = Ck * dy[v] + carry[k][v];
-          const Vec product = g * left;
-          to_C += dy[v] * (left + delta_u[v] * Bk);
-          to_B += g * delta_u[v];
-          gB[v] += g * Bk;
-          ddelta[v] += product * A[k][v];
-          dA[k][v] += product * delta[v];
-          carry[k][v] = decay[k][v] * g;
-        }
-        dB[k] = to_B;
-        dC[k] = to_C;
-      }
-      Channels du;
-      for (int v = 0; v < kVectors; v++) {
-        du[v] = D[v] * dy[v] + gB[v] * delta[v];
-        ddelta[v] = ddelta[v] * ln2 + gB[v] * u[v];
-        if (softplus_) ddelta[v] *= sigmoid(token.raw[v]);
-        dD[v] += dy[v] * u[v];
-        dbias[v] += ddelta[v];
-      }
-      block.store(out.du.row(row), du);
-      block.store(out.ddelta.row(row), ddelta);
-    }
-    at.dD[which] = dD;
-    at.dbias[which] = dbias;
+    finish(memory, work, row, count);
   }
 
  private:
+  __attribute__((noinline)) bool prepare(const Memory& memory, const Work& work, int64_t row, int64_t count) const {
+    const Block& block = work.block;
+    const Vec one = splat(1);
+    Reach reach;
+    for (int64_t i = 0; i < count; i++) {
+      for (const ScanRows& rows : {scan_.u, scan_.delta, scan_.z, dy_}) block.prefetch(rows.row(row + i - count));
+      for (const ScanRows& rows : {out_.dz, out_.du, out_.ddelta}) block.prefetch(rows.row(row + i));
+      const Channels u = block.load(scan_.u.row(row + i)), raw = block.load(scan_.delta.row(row + i));
+      const Channels dy = block.load(dy_.row(row + i)), z = block.load(scan_.z.row(row + i));
+      for (int v = 0; v < kVectors; v++) {
+        Token& token = memory.tokens[v][i];
+        Edge& edge = memory.edges[v][i];
+        const Vec biased = raw[v] + work.bias[v];
+        const SoftplusAndSlope positive(biased);
+        token.delta = softplus_ ? positive.value : biased;
+        edge.slope = softplus_ ? positive.slope : one;
+        edge.u = u[v];
+        token.delta_u = token.delta * u[v];
+        token.y = work.D[v] * u[v];
+        token.gB = token.ddelta = Vec{};
+        token.dy = dy[v];
+        if (scan_.z.data != nullptr) {
+          const Vec s = sigmoid(z[v]);
+          edge.dz = dy[v] * s * (one + z[v] * (one - s));
+          token.dy *= z[v] * s;
+        }
+        reach.add(token.delta * work.reach[v]);
+      }
+    }
+    return reach.near();
+  }
+
+  __attribute__((noinline)) void finish(const Memory& memory, Work& work, int64_t row, int64_t count) const {
+    const Block& block = work.block;
+    for (int64_t i = 0; i < count; i++) {
+      Channels du, ddelta, dz;
+      for (int v = 0; v < kVectors; v++) {
+        const Token& token = memory.tokens[v][i];
+        const Edge& edge = memory.edges[v][i];
+        du[v] = work.D[v] * token.dy + token.gB * token.delta;
+        ddelta[v] = (token.ddelta * splat(kLn2) + token.gB * edge.u) * edge.slope;
+        dz[v] = edge.dz * token.y;
+        work.dD[v] += token.dy * edge.u;
+        work.dbias[v] += ddelta[v];
+      }
+      block.store(out_.du.row(row + i), du);
+      block.store(out_.ddelta.row(row + i), ddelta);
+      block.store(out_.dz.row(row + i), dz);
+    }
+  }
+
   const SelectiveScan& scan_;
   const ScanRows& dy_;
+  const Outputs& out_;
   const bool softplus_;
   const int64_t n_;
 };
+
+/// Rows of n sums: of each of (n, chunk) vectors, its lanes.
+void add_lanes(const Sums* sums, Vec Sums::*which, int64_t chunk, int64_t n, int64_t count, float* to, int64_t pitch) {
+  each_states(n, [&](auto states, int64_t i) ALWAYS_INLINE {
+    for (int64_t t = 0; t < count; t++) {
+      const Sums* const at = sums + i * chunk + t * states;
+      float* const row = to + t * pitch + i;
+      if constexpr (states == 4) {
+        float sums_of_four[4];
+        sum_lanes({at[0].*which, at[1].*which, at[2].*which, at[3].*which}, sums_of_four);
+        memcpy(row, sums_of_four, sizeof sums_of_four);
+      } else {
+        for (int s = 0; s < states; s++) row[s] = sum(at[s].*which);
+      }
+    }
+  });
+}
 
 /// to = the sum of `count` vectors, `stride` apart, if there is anywhere to write it.
 void add_up(const View& to, const float* from, int64_t count, int64_t stride) {
@@ -263,67 +304,70 @@ Error selectiveScanBackward(Args args) {
   float* const slab_dB = batch_sums + scan.batch * sums;
   float* const slab_dC = slab_dB + partial;
 
-  const Gradient gradient(scan, dy, softplus_delta);
+  const Outputs out{du, ddelta, dz};
+  const Gradient gradient(scan, dy, out, softplus_delta);
   std::atomic<bool> failed{false};
   parallel_for(scan.batch * scan.groups * slabs, 1, [&](int64_t begin, int64_t end) {
-    Arena<char> counting;
-    Memory(counting, blocks, chunk, n);
-    char* const memory = reinterpret_cast<char*>(scratch<Vec>(1 + counting.used() / static_cast<int64_t>(sizeof(Vec))));
-    if (memory == nullptr) {
+    Vec* const vectors = scratch<Vec>(Memory::vectors(blocks, chunk, n));
+    if (vectors == nullptr) {
       failed = true;
       return;
     }
-    Arena<char> arena(memory);
-    const Memory at(arena, blocks, chunk, n);
+    const Memory memory(vectors, blocks, chunk, n);
     for (int64_t piece = begin; piece < end; piece++) {
       const int64_t b = piece / (scan.groups * slabs), group = piece / slabs % scan.groups, slab = piece % slabs;
-      const auto block_of = [&](int64_t which) { return scan.block(group, slab, blocks * kBlock, which * kBlock); };
-      const int64_t tokens = scan.row_end(b);
-      Outputs out{du, ddelta, dz, dB.data, dC.data, dB.pitch, dC.pitch};
-      if (slabs > 1) out = {du, ddelta, dz, slab_dB + slab * rows * width, slab_dC + slab * rows * width, width, width};
-
-      for (int64_t which = 0; which < blocks; which++) {
-        const Block block = block_of(which);
-        block.load_states(scan.A.as<float>(), n, at.A + which * n, kLog2E);
-        block.load_states(dfinal.row(b), n, at.carry + which * n);
-        block.load_states(nullptr, n, at.dA + which * n);
-        at.dD[which] = at.dbias[which] = Channels{};
+      const int64_t first = b * scan.length, length = scan.row_end(b);
+      int64_t present = 0;
+      for (; present < blocks; present++) {
+        Work& work = memory.slab[present];
+        work.block = scan.block(group, slab, blocks * kBlock, present * kBlock);
+        if (work.block.count == 0) break;
+        work.block.load_states(scan.A.as<float>(), n, work.A, kLog2E);
+        work.block.load_states(dfinal.row(b), n, work.carry);
+        work.block.load_states(nullptr, n, work.dA);
+        work.D = work.block.load(scan.D.as<float>());
+        work.bias = work.block.load(scan.delta_bias.as<float>());
+        work.reach = largest(work.A, n);
+        work.dD = work.dbias = Channels{};
       }
-      for (int64_t k = (tokens + chunk_size - 1) / chunk_size - 1; k >= 0; k--) {
-        const int64_t t = k * chunk_size, left = tokens - t, count = left < chunk ? left : chunk;
-        memset(static_cast<void*>(at.dB), 0, static_cast<size_t>(2 * chunk * n) * sizeof(Vec));
-        for (int64_t which = 0; which < blocks; which++) {
-          const Block block = block_of(which);
-          if (block.count == 0) continue;
-          block.load_states(saved.row(b * chunks + k), n, at.h);
-          gradient.forward(at, at.A + which * n, block, b, group, t, count);
-          gradient.backward(at, which, block, b, group, t, count, out);
-        }
-        for (int64_t i = 0; i < count; i++) {
-          const int64_t row = b * scan.length + t + i;
-          for (int64_t j = 0; j < n; j++) {
-            if (out.dB != nullptr) out.dB[row * out.dB_pitch + group * n + j] = sum(at.dB[i * n + j]);
-            if (out.dC != nullptr) out.dC[row * out.dC_pitch + group * n + j] = sum(at.dC[i * n + j]);
+      for (int64_t k = (length + chunk_size - 1) / chunk_size - 1; k >= 0; k--) {
+        const int64_t start = k * chunk_size, left = length - start, count = left < chunk ? left : chunk;
+        memset(static_cast<void*>(memory.sums), 0, static_cast<size_t>(n * chunk) * sizeof(Sums));
+        for (int64_t which = 0; which < present; which++) {
+          Work& work = memory.slab[which];
+          work.block.load_states(saved.row(b * chunks + k), n, work.h);
+          // From one restart to the next, the last first: nothing flows across.
+          for (int64_t end = start + count, t; end > start; end = t) {
+            for (t = end - 1; t > start && !scan.restarts(b, t);) t--;
+            const bool restarts = scan.restarts(b, t);
+            if (restarts) work.block.load_states(nullptr, n, work.h);
+            gradient.run(memory, work, group, first + t, end - t, chunk, t - start);
+            if (restarts) work.block.load_states(nullptr, n, work.carry);
+            if (t > start) work.block.load_states(saved.row(b * chunks + k), n, work.h);
           }
+        }
+        const int64_t row = first + start;
+        if (slabs > 1) {
+          const int64_t at = (slab * rows + row) * width + group * n;
+          add_lanes(memory.sums, &Sums::dB, chunk, n, count, slab_dB + at, width);
+          add_lanes(memory.sums, &Sums::dC, chunk, n, count, slab_dC + at, width);
+        } else {
+          if (dB.data != nullptr) add_lanes(memory.sums, &Sums::dB, chunk, n, count, dB.row(row) + group * n, dB.pitch);
+          if (dC.data != nullptr) add_lanes(memory.sums, &Sums::dC, chunk, n, count, dC.row(row) + group * n, dC.pitch);
         }
       }
       float* const to = batch_sums + b * sums;
-      for (int64_t which = 0; which < blocks; which++) {
-        const Block block = block_of(which);
-        if (block.count == 0) continue;
-        block.store_states(dinitial.row(b), n, at.carry + which * n);
-        block.store_states(to, n, at.dA + which * n);
-        block.store(to + scan.channels * n, at.dD[which]);
-        block.store(to + scan.channels * (n + 1), at.dbias[which]);
-        const int64_t padding = b * scan.length + tokens, last = (b + 1) * scan.length;
-        du.clear(padding, last, block);
-        ddelta.clear(padding, last, block);
-        dz.clear(padding, last, block);
+      for (int64_t which = 0; which < present; which++) {
+        const Work& work = memory.slab[which];
+        work.block.store_states(dinitial.row(b), n, work.carry);
+        work.block.store_states(to, n, work.dA);
+        work.block.store(to + scan.channels * n, work.dD);
+        work.block.store(to + scan.channels * (n + 1), work.dbias);
+        for (const ScanRows& padding : {du, ddelta, dz}) padding.clear(first + length, first + scan.length, work.block);
       }
-      for (int64_t t = tokens; t < scan.length && slabs == 1; t++) {
-        const int64_t row = b * scan.length + t;
-        if (out.dB != nullptr) memset(dB.row(row) + group * n, 0, static_cast<size_t>(n) * sizeof(float));
-        if (out.dC != nullptr) memset(dC.row(row) + group * n, 0, static_cast<size_t>(n) * sizeof(float));
+      for (int64_t row = first + length; row < first + scan.length && slabs == 1; row++) {
+        if (dB.data != nullptr) memset(dB.row(row) + group * n, 0, static_cast<size_t>(n) * sizeof(float));
+        if (dC.data != nullptr) memset(dC.row(row) + group * n, 0, static_cast<size_t>(n) * sizeof(float));
       }
     }
   });
