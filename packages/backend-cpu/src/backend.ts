@@ -94,7 +94,7 @@ export class CpuBackend implements Backend {
 
   /** The address of a part of a buffer. */
   #range(buffer: BackendBuffer, byteOffset: number, byteLength: number): number {
-    if (!(byteOffset >= 0 && byteOffset + byteLength <= buffer.bytes)) {
+    if (!(byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= buffer.bytes)) {
       throw new BackendError(
         `cpu: bytes ${byteOffset} to ${byteOffset + byteLength} are outside a buffer of ${buffer.bytes}.`,
       );

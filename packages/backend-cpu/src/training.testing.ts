@@ -18,7 +18,6 @@ import {
   valueAndGrad,
 } from "@diffmamba/tensor";
 
-const batch = 3;
 const length = 200;
 const vocabulary = 61;
 const width = 96;
@@ -59,6 +58,7 @@ function loss(p: Parameters, tokens: Tensor, targets: Tensor): Tensor {
   const projected = linear(rmsNorm(hidden, p.norm), p.input);
   const [z, x, delta, B, C, dt] = projected.split([inner, inner, inner, state, state, heads]);
   const { y: u } = causalConv1d(x, p.conv, { bias: p.convBias });
+  const batch = tokens.shape[0];
   const grouped = [batch, length, 1, state] as const;
   const { y } = selectiveScan({ u, delta, A: p.logA.exp().neg(), B, C, D: p.skip, z });
   const { y: mixed } = ssdScan({
@@ -81,7 +81,7 @@ export class Training {
   readonly #targets: Tensor;
   readonly #scalars: { readonly lr: Tensor; readonly step: Tensor; readonly scale: Tensor };
 
-  constructor(device: Device) {
+  constructor(device: Device, batch = 3) {
     const make = ([name, shape]: [string, readonly number[]], i: number) => {
       const size = shape.reduce((a, b) => a * b, 1);
       const values = numbers(size, i + 1).map((x) => (shape.length === 1 ? 1 + x / 2 : x / Math.sqrt(shape[1])));
