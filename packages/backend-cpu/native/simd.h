@@ -155,7 +155,8 @@ inline Vec softplus(Vec x) { return SoftplusAndSlope(x).value; }
 
 inline Vec reciprocal(Vec x) { return splat(1.0f) / x; }
 inline Vec sigmoid(Vec x) { return reciprocal(splat(1.0f) + bounded_exp(-x)); }
-inline Vec silu(Vec x) { return x * sigmoid(x); }
+/// Below -87, where sigmoid(x) stays what it is, it must not grow with x.
+inline Vec silu(Vec x) { return max(splat(-88.0f), x) * sigmoid(x); }
 
 }  // namespace DIFFMAMBA_ISA
 }  // namespace diffmamba
