@@ -16,7 +16,7 @@ namespace {
 /// Tokens that a block goes through at a time: what they need stays in the nearest cache.
 constexpr int64_t kTokens = 32;
 
-/// Blocks that one thread takes through all of a row's tokens side by side.
+/// Blocks that one thread takes through a row side by side, so that what it reads of a token is more than one line.
 constexpr int64_t kSlab = 4;
 
 /// What a token has besides states.
@@ -44,11 +44,10 @@ inline ALWAYS_INLINE void advance(const Power& power, const Vec* A, const StateR
   for (int s = 0; s < S; s++) h[s] = state[s];
 }
 
-/// One block of channels.
+/// One block of channels; A (times log2 e) and h are (kVectors, N), `most` is the largest |A|.
 struct Work {
   Block block;
-  Channels D, bias, reach;
-  /// (kVectors, N)
+  Channels D, bias, most;
   Vec *A, *h;
 };
 
@@ -57,15 +56,15 @@ class Forward {
   Forward(const SelectiveScan& scan, const ScanRows& y, bool softplus_delta)
       : scan_(scan), y_(y), softplus_(softplus_delta), n_(scan.states) {}
 
-  /// Rows row .. row + count.
+  /// Tokens row .. row + count, at most kTokens, of which none but the first begins a sequence.
   void run(const Work& work, int64_t group, int64_t row, int64_t count) const {
     Token tokens[kVectors][kTokens];
-    const bool near = prepare(work, row, count, tokens);
+    const bool within = prepare(work, row, count, tokens);
     const StateRows rows(scan_, row, group);
     for (int v = 0; v < kVectors; v++) {
       each_states(n_, [&](auto states, int64_t i) ALWAYS_INLINE {
         Vec *const A = work.A + v * n_ + i, *const h = work.h + v * n_ + i;
-        if (near) {
+        if (within) {
           advance<states>(exp2_within, A, rows.from(i), count, tokens[v], h);
         } else {
           advance<states>(exp2, A, rows.from(i), count, tokens[v], h);
@@ -76,7 +75,7 @@ class Forward {
   }
 
  private:
-  __attribute__((noinline))
+  /// All but the states; says whether exp2_within does.
   bool prepare(const Work& work, int64_t row, int64_t count, Token (*tokens)[kTokens]) const {
     const Block& block = work.block;
     Reach reach;
@@ -89,12 +88,12 @@ class Forward {
         token.delta = softplus_ ? softplus(biased) : biased;
         token.delta_u = token.delta * u[v];
         token.y = work.D[v] * u[v];
-        reach.add(token.delta * work.reach[v]);
+        reach.add(token.delta * work.most[v]);
       }
     }
-    return reach.near();
+    return reach.within();
   }
-  __attribute__((noinline))
+
   void finish(const Work& work, int64_t row, int64_t count, const Token (*tokens)[kTokens]) const {
     const Block& block = work.block;
     for (int64_t i = 0; i < count; i++) {
@@ -148,7 +147,7 @@ Error selectiveScan(Args args) {
         work.block.load_states(initial == nullptr ? nullptr : initial + b * scan.channels * n, n, work.h);
         work.D = work.block.load(scan.D.as<float>());
         work.bias = work.block.load(scan.delta_bias.as<float>());
-        work.reach = largest(work.A, n);
+        work.most = largest(work.A, n);
       }
       for (int64_t t = 0, count; t < length; t += count) {
         for (count = 1; count < kTokens && t + count < length; count++) {

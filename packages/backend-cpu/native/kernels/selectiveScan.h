@@ -163,24 +163,22 @@ struct StateRows {
   }
 };
 
-/// States that are worked on together, in registers.
+/// So many states are in registers at a time.
 constexpr int kStates = 4;
 
-/// Calls body(count, i) for all states i .. i + count of n, `count` at a time: a constant.
+/// Calls body(count, i) for states i .. i + count, until all n are done; the count is a constant, kStates or 1.
 template <typename Body>
 inline ALWAYS_INLINE void each_states(int64_t n, const Body& body) {
-  constexpr std::integral_constant<int, kStates> some;
-  constexpr std::integral_constant<int, 1> one;
   int64_t i = 0;
-  for (; i + some <= n; i += some) body(some, i);
-  for (; i < n; i++) body(one, i);
+  for (; i + kStates <= n; i += kStates) body(std::integral_constant<int, kStates>{}, i);
+  for (; i < n; i++) body(std::integral_constant<int, 1>{}, i);
 }
 
 /// e^(Delta A) is taken as 2^(Delta (A log2 e)).
 constexpr float kLog2E = 1.44269504f;
 constexpr float kLn2 = 0.693147181f;
 
-/// The largest |A| log2 e of each channel, A in vectors of n states.
+/// The largest |A| log2 e of each channel, from (kVectors, N).
 inline Channels largest(const Vec* A, int64_t n) {
   Channels most{};
   for (int v = 0; v < kVectors; v++) {
@@ -189,18 +187,18 @@ inline Channels largest(const Vec* A, int64_t n) {
   return most;
 }
 
-/// Sees to it that exponents are within the reach of exp2_within.
+/// Whether all exponents that it was shown are such that exp2_within does for them, which models' always are.
 class Reach {
  public:
-  void add(Vec exponent) { near_ &= exponent * exponent <= splat(126.0f * 126.0f); }
-  bool near() const {
+  void add(Vec exponent) { within_ &= exponent * exponent <= splat(126.0f * 126.0f); }
+  bool within() const {
     int32_t all = -1;
-    for (int i = 0; i < kLanes; i++) all &= near_[i];
+    for (int i = 0; i < kLanes; i++) all &= within_[i];
     return all != 0;
   }
 
  private:
-  VecInt near_ = ~VecInt{};
+  VecInt within_ = ~VecInt{};
 };
 
 }  // namespace DIFFMAMBA_ISA

@@ -38,7 +38,7 @@ struct Trace {
 /// One block of channels; A, h (what enters the chunk), carry (what the token after hands back) and dA are (kVectors, N).
 struct Work {
   Block block;
-  Channels D, bias, reach, dD, dbias;
+  Channels D, bias, most, dD, dbias;
   Vec *A, *h, *carry, *dA;
 };
 
@@ -84,13 +84,14 @@ struct Memory {
   }
 };
 
-/// What S states of a vector of channels read and add to.
+/// What some states of a vector of channels read and add to.
 struct States {
   const Vec *A, *h;
   Vec *carry, *dA;
   Sums* sums;
 };
 
+/// S states through some tokens and back: adds to the tokens' sums and to what `at` names.
 template <int S, typename Power>
 inline ALWAYS_INLINE void differentiate(const Power& power, const StateRows& rows, int64_t count, Token* tokens,
                                         const States& at, Trace* traces) {
@@ -147,13 +148,13 @@ class Gradient {
 
   /// Tokens row .. row + count, which follow each other, from token `at` of the chunk on.
   void run(const Memory& memory, Work& work, int64_t group, int64_t row, int64_t count, int64_t chunk, int64_t at) const {
-    const bool near = prepare(memory, work, row, count);
+    const bool within = prepare(memory, work, row, count);
     const StateRows rows(scan_, row, group);
     for (int v = 0; v < kVectors; v++) {
       each_states(n_, [&](auto states, int64_t i) ALWAYS_INLINE {
         const int64_t k = v * n_ + i;
         const States s{work.A + k, work.h + k, work.carry + k, work.dA + k, memory.sums + i * chunk + at * states};
-        if (near) {
+        if (within) {
           differentiate<states>(exp2_within, rows.from(i), count, memory.tokens[v], s, memory.traces);
         } else {
           differentiate<states>(exp2, rows.from(i), count, memory.tokens[v], s, memory.traces);
@@ -164,7 +165,8 @@ class Gradient {
   }
 
  private:
-  __attribute__((noinline)) bool prepare(const Memory& memory, const Work& work, int64_t row, int64_t count) const {
+  /// All but the states; says whether exp2_within does.
+  bool prepare(const Memory& memory, const Work& work, int64_t row, int64_t count) const {
     const Block& block = work.block;
     const Vec one = splat(1);
     Reach reach;
@@ -185,18 +187,19 @@ class Gradient {
         token.y = work.D[v] * u[v];
         token.gB = token.ddelta = Vec{};
         token.dy = dy[v];
+        edge.dz = Vec{};
         if (scan_.z.data != nullptr) {
           const Vec s = sigmoid(z[v]);
           edge.dz = dy[v] * s * (one + z[v] * (one - s));
           token.dy *= z[v] * s;
         }
-        reach.add(token.delta * work.reach[v]);
+        reach.add(token.delta * work.most[v]);
       }
     }
-    return reach.near();
+    return reach.within();
   }
 
-  __attribute__((noinline)) void finish(const Memory& memory, Work& work, int64_t row, int64_t count) const {
+  void finish(const Memory& memory, Work& work, int64_t row, int64_t count) const {
     const Block& block = work.block;
     for (int64_t i = 0; i < count; i++) {
       Channels du, ddelta, dz;
@@ -222,16 +225,16 @@ class Gradient {
   const int64_t n_;
 };
 
-/// Rows of n sums: of each of (n, chunk) vectors, its lanes.
+/// Rows of n sums, of the lanes of each token's dB or dC.
 void add_lanes(const Sums* sums, Vec Sums::*which, int64_t chunk, int64_t n, int64_t count, float* to, int64_t pitch) {
   each_states(n, [&](auto states, int64_t i) ALWAYS_INLINE {
     for (int64_t t = 0; t < count; t++) {
       const Sums* const at = sums + i * chunk + t * states;
       float* const row = to + t * pitch + i;
-      if constexpr (states == 4) {
-        float sums_of_four[4];
-        sum_lanes({at[0].*which, at[1].*which, at[2].*which, at[3].*which}, sums_of_four);
-        memcpy(row, sums_of_four, sizeof sums_of_four);
+      if constexpr (states == kStates) {
+        float four[kStates];
+        sum_lanes({at[0].*which, at[1].*which, at[2].*which, at[3].*which}, four);
+        memcpy(row, four, sizeof four);
       } else {
         for (int s = 0; s < states; s++) row[s] = sum(at[s].*which);
       }
@@ -327,7 +330,7 @@ Error selectiveScanBackward(Args args) {
         work.block.load_states(nullptr, n, work.dA);
         work.D = work.block.load(scan.D.as<float>());
         work.bias = work.block.load(scan.delta_bias.as<float>());
-        work.reach = largest(work.A, n);
+        work.most = largest(work.A, n);
         work.dD = work.dbias = Channels{};
       }
       for (int64_t k = (length + chunk_size - 1) / chunk_size - 1; k >= 0; k--) {
@@ -335,15 +338,13 @@ Error selectiveScanBackward(Args args) {
         memset(static_cast<void*>(memory.sums), 0, static_cast<size_t>(n * chunk) * sizeof(Sums));
         for (int64_t which = 0; which < present; which++) {
           Work& work = memory.slab[which];
-          work.block.load_states(saved.row(b * chunks + k), n, work.h);
           // From one restart to the next, the last first: nothing flows across.
           for (int64_t end = start + count, t; end > start; end = t) {
             for (t = end - 1; t > start && !scan.restarts(b, t);) t--;
             const bool restarts = scan.restarts(b, t);
-            if (restarts) work.block.load_states(nullptr, n, work.h);
+            work.block.load_states(restarts ? nullptr : saved.row(b * chunks + k), n, work.h);
             gradient.run(memory, work, group, first + t, end - t, chunk, t - start);
             if (restarts) work.block.load_states(nullptr, n, work.carry);
-            if (t > start) work.block.load_states(saved.row(b * chunks + k), n, work.h);
           }
         }
         const int64_t row = first + start;

@@ -65,14 +65,16 @@ void test_conv(int64_t B, int64_t L, int64_t C, int64_t W) {
   dinitial.matches("dinitialState", ed0, 2e-6);
 }
 
-void test_scan(int64_t B, int64_t L, int64_t D, int64_t N, int64_t G, int64_t chunk) {
+void test_scan(int64_t B, int64_t L, int64_t D, int64_t N, int64_t G, int64_t chunk, double low_A = -3,
+               double high_A = -0.05) {
   title = "selectiveScan " + std::to_string(L) + " x " + std::to_string(D) + ", state " + std::to_string(N) + ", " +
           std::to_string(G) + " groups, chunks of " + std::to_string(chunk);
   const bool softplus = maybe();
   const double low = softplus ? -4 : 0, high = softplus ? 3 : 1;
   const int64_t chunks = (L + chunk - 1) / chunk, size = D * N;
   const Sequences sequences(B, L, maybe(), maybe());
-  const Tensor u(true, {B, L, D}, 1, gap()), delta(true, {B, L, D}, 1, gap(), low, high), A(true, {D, N}, 1, 0, -3, -0.05);
+  const Tensor u(true, {B, L, D}, 1, gap()), delta(true, {B, L, D}, 1, gap(), low, high);
+  const Tensor A(true, {D, N}, 1, 0, low_A, high_A);
   const Tensor Bs(true, {B, L, G, N}, 2, gap()), Cs(true, {B, L, G, N}, 2, gap()), skip(maybe(), {D});
   const Tensor z(maybe(), {B, L, D}, 1, gap(), -3, 3), bias(maybe(), {D}, 1, 0, 0, 0.5), initial(maybe(), {B, D, N}, 2);
   const Tensor y(true, {B, L, D}, 1, gap()), last(true, {B, D, N}, 2), states(true, {B, chunks, D, N}, 2);
@@ -179,6 +181,8 @@ int main() {
   }
   test_scan(1, 9, 70, 256, 1, 4);
   test_scan(1, 20, 1100, 3, 1, 8);
+  // Decays that are less than any float; growth.
+  for (int i = 0; i < 8; i++) test_scan(2, 12, 40, 5, 1, 4, -400, 0.5);
   printf("%d of %d checks passed\n", checks - failures, checks);
   return failures == 0 ? 0 : 1;
 }
