@@ -212,8 +212,8 @@ Error multiply_pass(const Product& p, int64_t j0, int64_t j1) {
   pack(p, packed);
 
   const int64_t columns = j1 - j0;
-  const Cut cut = few_rows ? Cut{p.rows, kFewRowsColumns}
-                           : even_cut(p.rows, columns, std::min(kPieces, 1 + p.rows * p.depth * columns / kPieceProducts));
+  const int64_t wanted = std::min(kPieces, 1 + p.rows * p.depth * columns / kPieceProducts);
+  const Cut cut = few_rows ? Cut{p.rows, kFewRowsColumns} : even_cut(p.rows, columns, wanted);
   const int64_t down = pieces_of(p.rows, cut.rows);
   const int64_t grain = 1 + kPieceProducts / (cut.rows * p.depth * cut.columns);
   parallel_for(down * pieces_of(columns, cut.columns), grain, [&](int64_t begin, int64_t end) {

@@ -13,8 +13,8 @@ namespace diffmamba {
 namespace DIFFMAMBA_ISA {
 namespace {
 
-/// Depth that a tile sums in registers: a panel of the right factor of so many rows stays near, mostly in the first-level
-/// cache, and the result is read and written seldom.
+/// Depth that a tile sums in registers: a panel of the right factor of so many rows still stays near, and the result is
+/// read and written seldom.
 constexpr int64_t kMaxDepth = 512;
 /// Up to so many columns of the result, the left factor is read where it is; further ones repay the copy.
 constexpr int64_t kDirectColumns = 256;
