@@ -22,6 +22,12 @@ export interface RunOptions extends MeasureOptions {
   readonly log: Log;
 }
 
+/**
+ * Seconds of a sample where several threads share the work: threads that were at rest are woken on few processors, and
+ * it takes the system some milliseconds to spread them, which no program with a stretch of such work would notice.
+ */
+const sharedSampleSeconds = 0.02;
+
 /** A case of a suite. */
 export interface Task {
   readonly suite: Pick<Suite, "name" | "patience">;
@@ -120,7 +126,8 @@ export async function runTasks(
     log.progress(`[${i + 1}/${tasks.length}] ${label}`);
     try {
       const budget = options.budget * (item.patience ?? suite.patience ?? 1);
-      const parts = await runCase(item, context, { ...options, budget }, (peer, reason) => {
+      const shared = (item.threads ?? 1) > 1 ? { minSampleSeconds: sharedSampleSeconds } : {};
+      const parts = await runCase(item, context, { ...shared, ...options, budget }, (peer, reason) => {
         failures++;
         log.note(`${label}: ${peer.name} is not measured, because its result is not ours: ${reason}`);
       });

@@ -56,6 +56,19 @@ int processor() {
 #endif
 }
 
+/// Moves the calling thread off a processor, once: it may go back there. A scheduler that gathers threads that sleep often
+/// on one processor would otherwise keep a helper where its caller runs, and the two would take turns.
+void leave([[maybe_unused]] int taken) {
+#ifdef __linux__
+  cpu_set_t all, others;
+  if (sched_getaffinity(0, sizeof all, &all) != 0) return;
+  others = all;
+  CPU_CLR(taken, &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+  sched_setaffinity(0, sizeof all, &all);
+#endif
+}
+
 struct Pool {
   /// Held by whoever has a loop under way: a second caller, of another JavaScript thread, works alone meanwhile.
   std::mutex callers;
@@ -122,12 +135,13 @@ void help() {
     p.inside++;
     lock.unlock();
     const bool soon = Clock::now() - worked < kHelperLooks;
+    const int caller = p.processor;
+    if (caller >= 0 && processor() == caller) leave(caller);
     loop->work();
     lock.lock();
     if (--p.inside == 0) p.left.notify_one();
     lock.unlock();
     worked = Clock::now();
-    const int caller = p.processor;
     if (soon && (caller < 0 || processor() != caller)) {
       look_for(kHelperLooks, [&] { return p.generation.load(std::memory_order_relaxed) != seen; });
     }
