@@ -17,6 +17,8 @@ constexpr int64_t kPanelsAtOnce = 8;
 /// Rows that are fetched ahead of where packing is: they are too far apart for the machine to see a pattern.
 constexpr int64_t kRowsAhead = 16;
 constexpr int64_t kFloatsAhead = 64;
+/// Floats of a cache line: so many of a row are used up before the next rows, which may lie in the same place of the cache.
+constexpr int64_t kLineFloats = 16;
 
 /// Panels of `Width` columns, one after another, each of `depth` rows: from[k * pitch + j] for j < columns, and zeros up
 /// to a whole panel.
@@ -48,12 +50,14 @@ void pack_transposed(const T* from, int64_t pitch, int64_t depth, int64_t column
   static_assert(Width % kLanes == 0, "panels are vectors wide");
   const int64_t whole = columns / kLanes * kLanes;
   int64_t k = 0;
-  for (; k + 4 <= depth; k += 4) {
-    float* const row = to + k * Width;
-    for (int64_t j = 0; j < whole; j += kLanes) transpose_rows(from + j * pitch + k, pitch, row + j, Width);
-    for (int64_t j = k / 4 % 4; j < columns; j += 4) __builtin_prefetch(from + j * pitch + k + kFloatsAhead);
-    for (int64_t j = whole; j < Width; j++) {
-      for (int64_t i = 0; i < 4; i++) row[i * Width + j] = j < columns ? float(from[j * pitch + k + i]) : 0;
+  while (k + 4 <= depth) {
+    const int64_t end = k + kLineFloats <= depth ? k + kLineFloats : k + 4;
+    for (int64_t j = 0; j < whole; j += kLanes) {
+      for (int64_t i = k; i < end; i += 4) transpose_rows(from + j * pitch + i, pitch, to + i * Width + j, Width);
+      for (int64_t i = j; i < j + kLanes; i++) __builtin_prefetch(from + i * pitch + k + kFloatsAhead);
+    }
+    for (; k < end; k++) {
+      for (int64_t j = whole; j < Width; j++) to[k * Width + j] = j < columns ? float(from[j * pitch + k]) : 0;
     }
   }
   for (; k < depth; k++) {
