@@ -148,7 +148,7 @@ export class MambaLM extends Module {
     return noGrad(() =>
       scope(() => {
         const { hidden, state: after } = this.run(tokens, { ...options, initialState: state });
-        for (const [i, mixer] of state.entries()) for (const [j, x] of mixer.entries()) x.assign(after[i][j]);
+        for (const [i, mixer] of state.entries()) for (const [j, x] of mixer.entries()) x.take(after[i][j]);
         return this.vocabulary.logits(lastOf(hidden, options.lengths));
       }),
     );

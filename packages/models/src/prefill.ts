@@ -105,8 +105,7 @@ export function readTokens(model: MambaLM, state: PromptState, rows: TokenRows):
       );
       const tokens = device.from(flat, [batch, length], "i32");
       const result = model.run(tokens, { initialState: state.state, ...(ragged && { lengths: counts }) });
-      for (const [i, mixer] of state.state.entries())
-        for (const [j, x] of mixer.entries()) x.assign(result.state[i][j]);
+      for (const [i, mixer] of state.state.entries()) for (const [j, x] of mixer.entries()) x.take(result.state[i][j]);
       const { hidden } = result;
       const starts = device.arange(batch).mul(length);
       // A row without tokens gets some other row's vector here, and keeps its logits below.

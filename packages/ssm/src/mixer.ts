@@ -43,7 +43,7 @@ export abstract class Mixer extends Module {
     return noGrad(() =>
       scope(() => {
         const result = this.run(x, { ...options, initialState: state });
-        for (const [i, tensor] of state.entries()) tensor.assign(result.state[i]);
+        for (const [i, tensor] of state.entries()) tensor.take(result.state[i]);
         return result.y;
       }),
     );

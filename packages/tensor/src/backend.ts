@@ -221,11 +221,11 @@ export interface RoutineKernels {
   ): void;
   /**
    * The S6 recurrence. initialState, finalState: (B, D, N). states (saved): (B, ceil(L / chunkSize), D, N), the state
-   * that enters each chunk.
+   * that enters each chunk; absent where no gradient will be asked for.
    */
   selectiveScan(
     inputs: SelectiveScanInputs,
-    outputs: { readonly y: View; readonly finalState: View; readonly states: View },
+    outputs: { readonly y: View; readonly finalState: View; readonly states?: View },
     options: SelectiveScanOptions,
   ): void;
   selectiveScanBackward(
@@ -235,11 +235,11 @@ export interface RoutineKernels {
   ): void;
   /**
    * The Mamba-2 scan in chunks. initialState, finalState: (B, H, P, N). states (saved):
-   * (B, ceil(L / chunkSize), H, P, N), the state that enters each chunk.
+   * (B, ceil(L / chunkSize), H, P, N), the state that enters each chunk; absent where no gradient will be asked for.
    */
   ssdScan(
     inputs: SsdInputs,
-    outputs: { readonly y: View; readonly finalState: View; readonly states: View },
+    outputs: { readonly y: View; readonly finalState: View; readonly states?: View },
     options: SsdOptions,
   ): void;
   ssdScanBackward(
@@ -321,6 +321,8 @@ export interface Backend {
   synchronize(): Promise<void>;
   /** Bytes held from the system, pooled ones included. */
   heldBytes(): number;
+  /** True while kernel calls are recorded to be run again: they must find their buffers where they are now. */
+  readonly recording?: boolean;
   /** Gives everything back. Every later call is an error. */
   dispose(): Promise<void>;
 }

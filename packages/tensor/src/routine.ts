@@ -7,7 +7,7 @@ import type { DType } from "./dtype.js";
 import { BackendError, DTypeError, formatShape, ShapeError } from "./errors.js";
 import { rowPitch, sizeOf } from "./layout.js";
 import { floats, needsFloat, needsI32, type OpSpec, sameDevice, statisticsType } from "./op.js";
-import { noGrad, record } from "./tape.js";
+import { noGrad, record, records } from "./tape.js";
 import type { Tensor } from "./tensor.js";
 
 type ScanName = Exclude<keyof RoutineKernels, `${string}Backward` | "adamw" | "globalNorm">;
@@ -49,6 +49,8 @@ export interface RoutineSpec<Options> {
   readonly returns: readonly string[];
   /** Outputs that only backward wants. */
   readonly saves: readonly string[];
+  /** True where the kernel can do without the outputs that only backward wants: large ones are then not even made. */
+  readonly mayOmitSaves?: boolean;
   /** Inputs that have gradients. */
   readonly gradients: readonly string[];
   /** For {@link OpSpec}: what backward computes again. */
@@ -109,13 +111,15 @@ export function runRoutine<Options>(
   const main = inputs[names[0]];
   sameDevice(op, main, ...Object.values(inputs));
   for (const name of names) checkType(op, name, inputs[name], spec.inputs[name], main);
-  const rules = spec.outputs(inputs, options);
+  const differentiable = spec.gradients.filter((name) => name in inputs);
+  const omits = spec.mayOmitSaves && !records(differentiable.map((name) => inputs[name])) ? spec.saves : [];
+  const rules = Object.entries(spec.outputs(inputs, options)).filter(([name]) => !omits.includes(name));
   const see = (tensors: Readonly<Record<string, Tensor>>, seen: Readonly<Record<string, InputRule>>) =>
     Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, kernelView(x, seen[name])]));
   const forward = (from: Readonly<Record<string, Tensor>>): Record<string, Tensor> => {
     const { device, dtype } = from[names[0]];
     const typeOf = (rule: OutputRule): DType => (rule.type === "main" ? dtype : statisticsType(dtype));
-    const made = Object.entries(rules).map(([name, rule]) => [name, device.empty(rule.shape, typeOf(rule))] as const);
+    const made = rules.map(([name, rule]) => [name, device.empty(rule.shape, typeOf(rule))] as const);
     const outputs = Object.fromEntries(made);
     if (made.some(([, output]) => output.size > 0)) {
       kernelOf(from[names[0]], op)(see(from, spec.inputs), see(outputs, spec.rows), options);
@@ -124,7 +128,6 @@ export function runRoutine<Options>(
   };
   const outputs = forward(inputs);
 
-  const differentiable = spec.gradients.filter((name) => name in inputs);
   const savedNames = [...names, ...spec.saves];
   record({
     name: op,
@@ -165,7 +168,7 @@ export function runRoutine<Options>(
 /** Disposes of outputs that only backward wants. */
 function drop(names: readonly string[], outputs: Record<string, Tensor>): void {
   for (const name of names) {
-    outputs[name].dispose();
+    outputs[name]?.dispose();
     delete outputs[name];
   }
 }

@@ -17,7 +17,7 @@ export interface MemoryUse {
 }
 
 export class Storage {
-  readonly buffer: BackendBuffer;
+  #buffer: BackendBuffer;
   /** Goes up with each write in place; backward refuses values that changed since they were saved. */
   version = 0;
   /** Tensors that share this. */
@@ -28,10 +28,24 @@ export class Storage {
     readonly use: MemoryUse,
     readonly bytes: number,
   ) {
-    this.buffer = backend.allocate(bytes);
+    this.#buffer = backend.allocate(bytes);
     use.buffers++;
     use.bytes += bytes;
     use.peakBytes = Math.max(use.peakBytes, use.bytes);
+  }
+
+  get buffer(): BackendBuffer {
+    return this.#buffer;
+  }
+
+  /** Changes memory with another storage of as many bytes: each holds what the other did. */
+  exchange(other: Storage): void {
+    if (other.bytes !== this.bytes || other.backend !== this.backend) {
+      throw new LifetimeError("tensor: memory is exchanged only between storages of one size on one backend.");
+    }
+    [this.#buffer, other.#buffer] = [other.#buffer, this.#buffer];
+    this.version++;
+    other.version++;
   }
 
   get references(): number {
@@ -48,6 +62,6 @@ export class Storage {
     if (--this.#references > 0) return;
     this.use.buffers--;
     this.use.bytes -= this.bytes;
-    this.backend.free(this.buffer);
+    this.backend.free(this.#buffer);
   }
 }

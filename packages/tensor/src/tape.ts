@@ -159,10 +159,15 @@ export function noGrad<T>(fn: () => T): T {
   }
 }
 
+/** True if an op on these inputs would be remembered by {@link record}. */
+export function records(inputs: readonly Tensor[]): boolean {
+  const tape = active;
+  return tape !== undefined && inputs.some((input) => tape.tracks(input));
+}
+
 /** Called by every op after its kernels: remembers how gradients flow through it, if any input has one. */
 export function record(entry: TapeEntry): void {
-  const tape = active;
-  if (tape !== undefined && entry.inputs.some((input) => tape.tracks(input))) tape.push(entry);
+  if (records(entry.inputs)) active?.push(entry);
 }
 
 /** Like {@link record} for `split`: the outputs are views side by side along `axis`, and share one packed gradient. */

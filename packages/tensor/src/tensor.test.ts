@@ -1,6 +1,6 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   concat,
   currentDevice,
@@ -19,6 +19,7 @@ import {
   shapesOnly,
   softmax,
   softmaxCrossEntropy,
+  ssdScan,
   type Tensor,
   tensor,
   valueAndGrad,
@@ -309,6 +310,55 @@ describe("lifetimes", () => {
     expect(leaks).toMatchObject([{ shape: [3, 5], bytes: 60 }]);
     expect(leaks[0].madeAt).toContain("tensor.test.ts");
     await watched.dispose();
+  });
+
+  it("takes over memory where nobody shares it, and copies where somebody does", async () => {
+    const [target, source, shared] = [tensor([1, 2]), tensor([3, 4]), tensor([5, 6])];
+    const [before, after] = [target.storage.buffer, source.storage.buffer];
+    target.take(source);
+    expect(target.storage.buffer).toBe(after);
+    expect(source.storage.buffer).toBe(before);
+    expect(await list(target)).toEqual([3, 4]);
+    const other = shared.reshape(2, 1);
+    target.take(shared);
+    expect(target.storage.buffer).toBe(after);
+    expect(await list(target)).toEqual([5, 6]);
+    shared.fillInPlace(7);
+    expect(await list(target)).toEqual([5, 6]);
+    target.take(tensor([8]));
+    expect(await list(target)).toEqual([8, 8]);
+    expect(() => target.take(target.alias())).toThrow("source and target share memory");
+    for (const x of [target, source, shared, other]) x.dispose();
+  });
+
+  it("refuses a gradient whose saved value was taken from under it", () => {
+    const w = tensor([1, 2]);
+    expect(() =>
+      grad((x: Tensor) => {
+        const y = x.square();
+        x.take(tensor([3, 4]));
+        return y.sum();
+      })(w),
+    ).toThrow("square: a value that its gradient needs, (2,), was changed in place");
+  });
+
+  it("does not make the states of a scan that no gradient will ask for", () => {
+    const scan = (x: Tensor) => {
+      const ones = (...shape: number[]) => device.ones(shape);
+      const inputs = { x, dt: ones(1, 64, 2), A: ones(2).neg(), B: ones(1, 64, 1, 8), C: ones(1, 64, 1, 8) };
+      return ssdScan(inputs, { chunkSize: 1 }).y.sum();
+    };
+    const allocated = (run: () => void) => {
+      const allocate = vi.spyOn(device.backend, "allocate");
+      run();
+      const sizes = allocate.mock.calls.map(([bytes]) => bytes);
+      allocate.mockRestore();
+      return sizes;
+    };
+    const states = 64 * 2 * 4 * 8 * 4;
+    const x = device.ones([1, 64, 2, 4]);
+    expect(allocated(() => scope(() => void scan(x)))).not.toContain(states);
+    expect(allocated(() => scope(() => void grad(scan)(x)))).toContain(states);
   });
 
   it("counts shapes without holding data", async () => {

@@ -151,6 +151,14 @@ export class Tensor implements Layout {
     copy.assign(this, source);
   }
 
+  /**
+   * Like {@link assign} for a source that is of no use afterwards: its content is then arbitrary. Costs nothing where each
+   * of the two has memory of its own, and they agree in shape and type.
+   */
+  take(source: Tensor): void {
+    copy.take(this, source);
+  }
+
   fillInPlace(value: number): void {
     copy.fill(this, value);
   }

@@ -91,7 +91,7 @@ void step(const Inputs& in, const Outputs& out, int64_t b, int64_t h, const Deca
   const float *const B = row_of(in.B, 2, 1, b, 0, g * N), *const C = row_of(in.C, 2, 1, b, 0, g * N);
   const float* const x = row_of(in.x, 2, 1, b, 0, h * P);
   const float* const before = in.initialState ? in.initialState.as<float>() + (b * in.heads + h) * size : nullptr;
-  float* const saved = out.states.as<float>() + (b * in.heads + h) * size;
+  float* const saved = out.states ? out.states.as<float>() + (b * in.heads + h) * size : nullptr;
   float* const after = out.finalState.as<float>() + (b * in.heads + h) * size;
   float* const y = row_of(out.y, 2, 1, b, 0, h * P);
   for (int64_t p = 0; p < P; p++) {
@@ -99,7 +99,7 @@ void step(const Inputs& in, const Outputs& out, int64_t b, int64_t h, const Deca
     each_vector(N, [&](auto lanes, int64_t n, int chain) {
       const Vec state = before == nullptr ? Vec{} : lanes.load(before + p * N + n);
       const Vec next = state * splat(decays.since[0]) + lanes.load(B + n) * splat(decays.dt[0] * x[p]);
-      lanes.store(saved + p * N + n, state);
+      if (saved != nullptr) lanes.store(saved + p * N + n, state);
       lanes.store(after + p * N + n, next);
       total[chain] += next * lanes.load(C + n);
     });
@@ -161,6 +161,7 @@ Error ssdScan(Args args) {
     float* const scaled = memory.take(most * N);
     Decays decays([&] { return memory.take(pitch); });
     const auto save = [&](int64_t r, int64_t chunk) {
+      if (!out.states) return;
       const int64_t at = ((b * chunks + chunk) * H + first + r) * N * P;
       store_state(states + r * N * P, N, P, out.states.as<float>() + at);
     };

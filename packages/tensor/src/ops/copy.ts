@@ -1,7 +1,7 @@
-// Copies: contiguous, cast, clone, assign, fill.
+// Copies: contiguous, cast, clone, assign, take, fill.
 // Knows layouts and the copy and fill kernels. Knows no other op.
 
-import type { DType } from "../dtype.js";
+import { bytesPerElement, type DType } from "../dtype.js";
 import { DTypeError, LifetimeError } from "../errors.js";
 import { broadcastTo } from "../layout.js";
 import { allTypes, floats, type OpSpec, sameDevice } from "../op.js";
@@ -42,6 +42,23 @@ export function assign(target: Tensor, source: Tensor): void {
   }
   if (target.size > 0) target.device.backend.kernels.copy({ ...source.view(), ...layout }, target.view());
   target.storage.version++;
+}
+
+/** True where nobody else shares the memory of `x`, and all of it is the elements of `x` in row-major order. */
+function ownsWhole(x: Tensor): boolean {
+  return x.storage.references === 1 && x.isContiguous() && x.storage.bytes === x.size * bytesPerElement[x.dtype];
+}
+
+/** target = source, as {@link assign}, but without a copy where the two can exchange their memory. */
+export function take(target: Tensor, source: Tensor): void {
+  const alike =
+    target.dtype === source.dtype &&
+    target.device === source.device &&
+    target.shape.length === source.shape.length &&
+    target.shape.every((n, i) => n === source.shape[i]);
+  const exchanges = alike && target.storage !== source.storage && ownsWhole(target) && ownsWhole(source);
+  if (exchanges && !target.device.backend.recording) target.storage.exchange(source.storage);
+  else assign(target, source);
 }
 
 /** All elements become `value`, in place. */

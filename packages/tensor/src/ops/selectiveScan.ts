@@ -82,6 +82,7 @@ const spec: RoutineSpec<KernelOptions> = {
   },
   returns: ["y", "finalState"],
   saves: ["states"],
+  mayOmitSaves: true,
   gradients: ["u", "delta", "A", "B", "C", "D", "z", "deltaBias", "initialState"],
   recomputes: "the states inside a chunk",
 };

@@ -84,6 +84,7 @@ const spec: RoutineSpec<KernelOptions> = {
   },
   returns: ["y", "finalState"],
   saves: ["states"],
+  mayOmitSaves: true,
   gradients: ["x", "dt", "A", "B", "C", "D", "z", "dtBias", "initialState"],
   recomputes: "decays and C B^T of each chunk",
 };

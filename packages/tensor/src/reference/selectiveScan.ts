@@ -81,7 +81,7 @@ export const selectiveScan: RoutineKernels["selectiveScan"] = (inputs, outputs, 
   const { chunkSize, deltaSoftplus } = options;
   const y = new Rows("selectiveScan: y", outputs.y, 1);
   const size = channels * dState;
-  const states = new Rows("selectiveScan: states", outputs.states, 2);
+  const states = outputs.states && new Rows("selectiveScan: states", outputs.states, 2);
   const finalState = new Rows("selectiveScan: finalState", outputs.finalState, 2);
   const h = new Float64Array(size);
   const ut = new Float64Array(channels);
@@ -97,7 +97,7 @@ export const selectiveScan: RoutineKernels["selectiveScan"] = (inputs, outputs, 
     const end = scan.ends[b];
     for (let t = 0; t < end; t++) {
       const row = b * length + t;
-      if (t % chunkSize === 0) states.store(b * chunks + t / chunkSize, h);
+      if (t % chunkSize === 0) states?.store(b * chunks + t / chunkSize, h);
       if (t > 0 && scan.starts[row] === t) h.fill(0);
       scan.u.load(row, ut);
       scan.delta.load(row, dt);
@@ -125,7 +125,7 @@ export const selectiveScan: RoutineKernels["selectiveScan"] = (inputs, outputs, 
       y.store(row, yt);
     }
     y.clear(b * length + end, (b + 1) * length);
-    for (let chunk = Math.ceil(end / chunkSize); chunk < chunks; chunk++) states.store(b * chunks + chunk, h);
+    for (let chunk = Math.ceil(end / chunkSize); chunk < chunks; chunk++) states?.store(b * chunks + chunk, h);
     finalState.store(b, h);
   }
 };

@@ -225,7 +225,7 @@ export const ssdScan: RoutineKernels["ssdScan"] = (inputs, outputs, options) => 
   const chunk = new SsdChunk(inputs, options);
   const { batch, length, heads, headDim, dState, chunks, y, zRows } = chunk;
   const yRows = new Rows("ssdScan: y", outputs.y, 2);
-  const states = new Rows("ssdScan: states", outputs.states, 3);
+  const states = outputs.states && new Rows("ssdScan: states", outputs.states, 3);
   const size = heads * headDim * dState;
   const state = new Float64Array(size);
   const finalState = new Float64Array(batch * size);
@@ -234,7 +234,7 @@ export const ssdScan: RoutineKernels["ssdScan"] = (inputs, outputs, options) => 
     if (chunk.initialState === undefined) state.fill(0);
     else state.set(chunk.initialState.subarray(b * size, (b + 1) * size));
     for (let k = 0; k < chunks; k++) {
-      states.store(b * chunks + k, state);
+      states?.store(b * chunks + k, state);
       if (k >= chunk.chunksOf(b)) continue;
       chunk.loadChunk(b, k);
       for (let h = 0; h < heads; h++) {
