@@ -14,6 +14,8 @@ export const packages = {
   random: [],
   tensor: ["random"],
   "backend-cpu": ["tensor"],
+  "backend-webgpu": ["tensor"],
+  "backend-cuda": ["tensor"],
   nn: ["random", "tensor"],
   ssm: ["nn", "random", "tensor"],
   differential: ["nn", "ssm", "tensor"],
@@ -26,10 +28,14 @@ export const packages = {
 };
 
 /** What only the tests of a package may import besides: a backend runs the conformance suite on itself. */
-export const testPackages = { "backend-cpu": ["conformance"] };
+export const testPackages = {
+  "backend-cpu": ["conformance"],
+  "backend-webgpu": ["conformance"],
+  "backend-cuda": ["conformance"],
+};
 
 /** Packages that are for Node alone. */
-export const nodePackages = ["backend-cpu"];
+export const nodePackages = ["backend-cpu", "backend-cuda"];
 
 /** Packages that are never published; nothing that is published may import them. */
 export const privatePackages = ["conformance"];
@@ -40,6 +46,7 @@ const all = Object.keys(packages);
 export const apps = {
   cli: all.filter((name) => !privatePackages.includes(name)),
   bench: all,
+  playground: ["backend-cpu", "backend-webgpu", "datasets", "eval", "files", "models", "nn", "tensor", "tokenizer", "train"],
 };
 
 /** Folders of the workspace with their arrows: `packages/nn` to `["tensor"]`. */

@@ -298,6 +298,14 @@ export interface RoutineKernels {
 
 export type Kernels = PrimitiveKernels & Partial<RoutineKernels>;
 
+/** Kernel calls that were recorded once, to be run again over the memory that they found then. */
+export interface Recording {
+  /** Enqueues all of them, in their order. */
+  replay(): void;
+  /** Gives back the memory that it held still. Replaying it from here on is an error. */
+  dispose(): void;
+}
+
 /** A place where tensors live and kernels run. Only {@link read} and {@link synchronize} wait. */
 export interface Backend {
   /** "reference", "cpu", "webgpu", "cuda" … */
@@ -323,6 +331,13 @@ export interface Backend {
   heldBytes(): number;
   /** True while kernel calls are recorded to be run again: they must find their buffers where they are now. */
   readonly recording?: boolean;
+  /**
+   * Calls `fn` and records its kernel calls instead of running them. What is allocated in it stays where it is for as long as the
+   * recording lives: memory freed in it is used again in it, never outside. Memory from before, such as inputs, must outlive the
+   * recording. Whatever changes from replay to replay is the content of a buffer. Host writes and reads in it are errors.
+   * Absent where a backend cannot record. @throws BackendError where `fn` reads, writes or records
+   */
+  record?(fn: () => void): Recording;
   /** Gives everything back. Every later call is an error. */
   dispose(): Promise<void>;
 }
