@@ -73,7 +73,7 @@ export interface PrimitiveKernels {
   /**
    * (batch, M, K) x (batch, K, N) -> (batch, M, N). Each matrix of `a` and `b` has one contiguous axis (either one, so
    * transposes are views) and any pitch in the other; `batch` may have stride 0. `out` has a contiguous last axis.
-   * With `accumulate`, adds to `out`.
+   * With `accumulate`, adds to `out`. Where `a` and `b` are bf16 or f16, `out` has their type or is f32.
    */
   matmul(a: View, b: View, out: View, options: { readonly accumulate: boolean }): void;
   /** Rows of a table: table (V, D), index (R,) i32 -> (R, D). An index out of range is an error or, on a device, NaN. */
@@ -89,7 +89,10 @@ export interface PrimitiveKernels {
   random(out: View, step: View, options: RandomOptions): void;
 }
 
-/** Recurrent state, packing and padding that every sequence routine takes. */
+/**
+ * Recurrent state, packing and padding that every sequence routine takes. Where the sequences have a single token, the output
+ * `finalState` may be the very view that `initialState` is: the state is then replaced in place.
+ */
 export interface SequenceInputs {
   /** State before a row's first sequence. */
   readonly initialState?: View;
@@ -173,6 +176,18 @@ export interface RmsNormOptions {
   readonly normBeforeGate: boolean;
 }
 
+/** What a token is drawn by: see {@link RoutineKernels.sample}. */
+export interface SampleOptions {
+  /** Logits are divided by it; 0 takes the first greatest logit, and the rest is passed over. */
+  readonly temperature: number;
+  /** Only logits of at least the k-th greatest; 0 for all. */
+  readonly topK: number;
+  /** Only the greatest logits, as few as have this probability together (equal ones stay or go together); 1 for all. */
+  readonly topP: number;
+  /** Only tokens of at least this fraction of the greatest probability; 0 for all. */
+  readonly minP: number;
+}
+
 type Gradients<Names extends string> = { readonly [K in Names as `d${K}`]?: View };
 
 /** What adamw reads and writes. The lists run in parallel; all of `params`, `m` and `v` change in place. */
@@ -181,6 +196,8 @@ export interface AdamWInputs {
   readonly grads: readonly View[];
   readonly m: readonly View[];
   readonly v: readonly View[];
+  /** bf16 or f16, contiguous: where there is one, it becomes the parameter's new value, rounded, in the same pass. */
+  readonly copies?: readonly (View | undefined)[];
   /** () f32 learning rate. */
   readonly lr: View;
   /** () i32, steps done so far; goes up by one in place, unless the step is skipped. */
@@ -258,6 +275,32 @@ export interface RoutineKernels {
     outputs: Gradients<"x" | "weight" | "z">,
     options: RmsNormOptions,
   ): void;
+  /**
+   * A residual sum and its RMSNorm: sum = x + y, normed = weight sum rstd, rstd = (mean(sum^2) + eps)^(-1/2). Two types may meet:
+   * x, sum and their gradients have that of the residual stream (f32, or the same as the other); y, weight (D,), normed and
+   * their gradients the main one. x, y, sum, normed: (R, D) rows; rstd (saved): (R,) f32. The norm is that of the sum as it is
+   * stored, rounded, so that it can be made again. Without y nothing is added, and there is no `sum`.
+   */
+  addRmsNorm(
+    inputs: { readonly x: View; readonly y?: View; readonly weight: View },
+    outputs: { readonly sum?: View; readonly normed: View; readonly rstd: View },
+    options: { readonly eps: number },
+  ): void;
+  /**
+   * dx = dsum + the gradient of the norm, in one pass; dy is the same value in y's type, absent where the types agree and dx
+   * serves for both. `sum` is x where nothing was added.
+   */
+  addRmsNormBackward(
+    inputs: {
+      readonly sum: View;
+      readonly weight: View;
+      readonly rstd: View;
+      readonly dsum?: View;
+      readonly dnormed?: View;
+    },
+    outputs: Gradients<"x" | "y" | "weight">,
+    options: { readonly eps: number },
+  ): void;
   /** x, y: (R, D) rows; weight, bias: (D,); mean, rstd (saved): (R,). */
   layerNorm(
     inputs: { readonly x: View; readonly weight: View; readonly bias?: View },
@@ -290,7 +333,20 @@ export interface RoutineKernels {
     outputs: Gradients<"logits">,
     options: { readonly ignoreIndex: number },
   ): void;
-  /** The square root of the sum of squares of all elements of all tensors: () f32. */
+  /**
+   * Draws one token a row. logits (R, V) rows; keys (R, 2) i32, a row's Philox key; positions (R,) i32, the token's place in its
+   * row. With z = logits / temperature, the tokens that stay are those of topK, of these those of topP, of these those of minP;
+   * u of [0, 1) is (word >>> 8) 2^-24, where word is the first of the Philox block with counter (0, 0, position, 0); the token is
+   * the first, by number, at which the running sum of exp(z - max) over those that stay exceeds u times their whole sum (the
+   * last of them where none does). logprobs (R,) f32: ln of the token's probability by the logits as they are. Where a row has
+   * NaN or +Infinity, or nothing but -Infinity, the token is -1 and its logprob NaN.
+   */
+  sample(
+    inputs: { readonly logits: View; readonly keys: View; readonly positions: View },
+    outputs: { readonly tokens: View; readonly logprobs: View },
+    options: SampleOptions,
+  ): void;
+  /** The square root of the sum of squares of all elements of all tensors, of any floats: () f32. */
   globalNorm(tensors: readonly View[], out: View): void;
   /** One AdamW step (Loshchilov and Hutter 2019, algorithm 2), decoupled decay, bias-corrected. */
   adamw(inputs: AdamWInputs, options: AdamWOptions): void;
@@ -329,6 +385,10 @@ export interface Backend {
   synchronize(): Promise<void>;
   /** Bytes held from the system, pooled ones included. */
   heldBytes(): number;
+  /** Tokens a chunk that its scans are fastest with, where the caller does not care; 64 by default. */
+  readonly chunkSizes?: { readonly ssdScan?: number; readonly selectiveScan?: number };
+  /** True where a replay costs less than the calls that were recorded: who repeats a step then records it unasked. */
+  readonly prefersRecording?: boolean;
   /** True while kernel calls are recorded to be run again: they must find their buffers where they are now. */
   readonly recording?: boolean;
   /**

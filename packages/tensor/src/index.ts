@@ -10,12 +10,14 @@ export { broadcastShapes, contiguousStrides, isContiguous, type Layout, rowPitch
 export type { Leak } from "./leaks.js";
 export type { OpSpec } from "./op.js";
 export { type AdamWTensors, adamw, globalNorm } from "./ops/adamw.js";
+export { addRmsNorm } from "./ops/addRmsNorm.js";
 export { type CausalConv1dOptions, causalConv1d } from "./ops/causalConv1d.js";
 export { opSpecs } from "./ops/index.js";
 export { scatterAdd } from "./ops/indexing.js";
 export { linear } from "./ops/matmul.js";
 export { layerNorm, type RmsNormOptions as RmsNormCallOptions, rmsNorm } from "./ops/norms.js";
 export { dropout, type RandomSource, randomBits, randomMask } from "./ops/random.js";
+export { type SampleOptions as SampleCallOptions, sample } from "./ops/sample.js";
 export {
   type SelectiveScanInputs as SelectiveScanTensors,
   type SelectiveScanOptions as SelectiveScanCallOptions,

@@ -4,13 +4,14 @@
 
 import type { RoutineKernels, View } from "./backend.js";
 import type { DType } from "./dtype.js";
-import { BackendError, DTypeError, formatShape, ShapeError } from "./errors.js";
+import { BackendError, DTypeError, formatShape, LifetimeError, ShapeError } from "./errors.js";
 import { rowPitch, sizeOf } from "./layout.js";
 import { floats, needsFloat, needsI32, type OpSpec, sameDevice, statisticsType } from "./op.js";
 import { noGrad, record, records } from "./tape.js";
 import type { Tensor } from "./tensor.js";
 
-type ScanName = Exclude<keyof RoutineKernels, `${string}Backward` | "adamw" | "globalNorm">;
+/** The routines that a {@link RoutineSpec} describes; the others have calls of their own. */
+type SpecName = Exclude<keyof RoutineKernels, `${string}Backward` | "addRmsNorm" | "sample" | "adamw" | "globalNorm">;
 
 /** What a routine demands of one input. */
 export interface InputRule {
@@ -34,7 +35,7 @@ export interface OutputRule {
 export type TensorMap = Readonly<Record<string, Tensor | undefined>>;
 
 export interface RoutineSpec<Options> {
-  readonly name: ScanName;
+  readonly name: SpecName;
   /** In order; the first is the main one, and required. */
   readonly inputs: Readonly<Record<string, InputRule>>;
   readonly required: readonly string[];
@@ -94,11 +95,15 @@ function kernelOf(x: Tensor, name: keyof RoutineKernels): Kernel {
   return kernel.bind(kernels) as unknown as Kernel;
 }
 
-/** Runs a routine: named inputs (undefined where an optional one is absent) to named outputs, those that it returns. */
+/**
+ * Runs a routine: named inputs (undefined where an optional one is absent) to named outputs, those that it returns.
+ * @param replaces outputs that are written over an input, by their names
+ */
 export function runRoutine<Options>(
   spec: RoutineSpec<Options>,
   given: TensorMap,
   options: Options,
+  replaces: Readonly<Record<string, string>> = {},
 ): Record<string, Tensor> {
   const { name: op } = spec;
   const inputs: Record<string, Tensor> = {};
@@ -112,6 +117,12 @@ export function runRoutine<Options>(
   sameDevice(op, main, ...Object.values(inputs));
   for (const name of names) checkType(op, name, inputs[name], spec.inputs[name], main);
   const differentiable = spec.gradients.filter((name) => name in inputs);
+  for (const [output, input] of Object.entries(replaces)) {
+    const isHere = given[input] !== undefined;
+    if (isHere && inputs[input] === given[input] && !records(differentiable.map((name) => inputs[name]))) continue;
+    const why = !isHere ? "is missing" : "must be contiguous, and outside a tape";
+    throw new LifetimeError(`${op}: ${output} replaces ${input}, which ${why}.`);
+  }
   const omits = spec.mayOmitSaves && !records(differentiable.map((name) => inputs[name])) ? spec.saves : [];
   const rules = Object.entries(spec.outputs(inputs, options)).filter(([name]) => !omits.includes(name));
   const see = (tensors: Readonly<Record<string, Tensor>>, seen: Readonly<Record<string, InputRule>>) =>
@@ -119,11 +130,15 @@ export function runRoutine<Options>(
   const forward = (from: Readonly<Record<string, Tensor>>): Record<string, Tensor> => {
     const { device, dtype } = from[names[0]];
     const typeOf = (rule: OutputRule): DType => (rule.type === "main" ? dtype : statisticsType(dtype));
-    const made = rules.map(([name, rule]) => [name, device.empty(rule.shape, typeOf(rule))] as const);
+    const made = rules.map(([name, rule]) => {
+      const place = name in replaces ? from[replaces[name]].alias() : device.empty(rule.shape, typeOf(rule));
+      return [name, place] as const;
+    });
     const outputs = Object.fromEntries(made);
     if (made.some(([, output]) => output.size > 0)) {
       kernelOf(from[names[0]], op)(see(from, spec.inputs), see(outputs, spec.rows), options);
     }
+    for (const name of Object.keys(replaces)) outputs[name].storage.version++;
     return outputs;
   };
   const outputs = forward(inputs);

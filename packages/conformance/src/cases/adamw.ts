@@ -71,6 +71,58 @@ const adamwCases = [
   adamwCase("nothing changes where the norm is NaN", { step: 4, scale: 1, norm: Number.NaN }),
 ];
 
+const half = (list: readonly Tensor[], i: number) => list[i].cast("bf16");
+
+/** What is rounded must be the value that is stored: compared with the cast of it, exactly. */
+const copyCase = opCase({
+  op: "adamw",
+  name: "with bf16 copies of some parameters, and gradients of their type",
+  dtypes: ["f32"],
+  needs: ["bf16"],
+  inputs: { ...lists(), ...scalars({ step: 9, scale: 0.5, norm: 1 }) },
+  outputs: (inputs: Readonly<Record<string, Tensor>>) => {
+    const take = (slot: Slot) => sizes.map((_, i) => inputs[`${slot}${i}`].clone());
+    const [params, grads, m, v] = [take("p"), take("g"), take("m"), take("v")];
+    const copies = [params[0].device.zeros(sizes[0], "bf16"), undefined, undefined, undefined, half(params, 4)];
+    const mixed = grads.map((gradient, i) => (i === 4 ? half(grads, 4) : gradient));
+    const { lr, scale, norm } = inputs;
+    adamw(
+      { params, grads: mixed, m, v, copies, lr, step: inputs.step.clone(), scale, norm },
+      { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: [0.1, 0, 0.2, 0.1, 0.05] },
+    );
+    const same = [0, 4].map((i) => (copies[i] as Tensor).equal(params[i].cast("bf16")).cast("i32").sum());
+    return { p0: params[0], p1: params[1], same0: same[0], same4: same[1] };
+  },
+});
+
+const skippedCopyCase = opCase({
+  op: "adamw",
+  name: "a copy stays where the norm is not finite",
+  dtypes: ["f32"],
+  needs: ["bf16"],
+  inputs: { ...lists(), ...scalars({ step: 9, scale: 1, norm: Number.NaN }) },
+  outputs: (inputs: Readonly<Record<string, Tensor>>) => {
+    const one = (slot: Slot) => [inputs[`${slot}0`].clone()];
+    const copy = inputs.p0.device.full(sizes[0], 3, "bf16");
+    const { lr, scale, norm } = inputs;
+    adamw(
+      {
+        params: one("p"),
+        grads: one("g"),
+        m: one("m"),
+        v: one("v"),
+        copies: [copy],
+        lr,
+        step: inputs.step.clone(),
+        scale,
+        norm,
+      },
+      { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: [0.1] },
+    );
+    return { copy: copy.cast("f32") };
+  },
+});
+
 const normCases = [
   opCase({
     op: "globalNorm",
@@ -87,6 +139,14 @@ const normCases = [
       view: globalNorm([d.transpose()]),
     }),
   }),
+  opCase({
+    op: "globalNorm",
+    name: "tensors of two types",
+    dtypes: ["f32"],
+    needs: ["bf16"],
+    inputs: { a: constant(uniform([3, 7])), b: constant(given([4], [1.5, -2, 0.25, 96])) },
+    outputs: ({ a, b }) => ({ y: globalNorm([a, b.cast("bf16")]) }),
+  }),
 ];
 
-export const optimizerCases: readonly OpCase[] = [...adamwCases, ...normCases];
+export const optimizerCases: readonly OpCase[] = [...adamwCases, copyCase, skippedCopyCase, ...normCases];

@@ -10,6 +10,7 @@ import { indexingCases } from "./indexing.js";
 import { productCases } from "./matmul.js";
 import { normAndLossCases } from "./norms.js";
 import { reduceCases } from "./reduce.js";
+import { sampleCases } from "./sample.js";
 import { selectiveScanCases } from "./selectiveScan.js";
 import { ssdScanCases } from "./ssdScan.js";
 import { copyAndViewCases } from "./views.js";
@@ -26,6 +27,7 @@ export const opCases: readonly OpCase[] = [
   ...ssdScanCases,
   ...normAndLossCases,
   ...optimizerCases,
+  ...sampleCases,
 ];
 
 /** Names of ops without a case, of cases without an op, and of element types of an op that no case of it tests. */

@@ -1,9 +1,9 @@
 // Layer: conformance. Cases of RMSNorm, plain, gated and grouped, of LayerNorm, and of the cross-entropy.
 // Knows the ops' calls. Knows no device by name.
 
-import { layerNorm, rmsNorm, softmaxCrossEntropy } from "@diffmamba/tensor";
+import { addRmsNorm, layerNorm, rmsNorm, softmaxCrossEntropy } from "@diffmamba/tensor";
 import { type OpCase, opCase } from "./case.js";
-import { constant, given, index, uniform } from "./inputs.js";
+import { constant, given, index, statistic, uniform } from "./inputs.js";
 
 const rmsCases = [
   opCase({
@@ -68,6 +68,69 @@ const rmsCases = [
     name: "large, in groups",
     inputs: { x: uniform([67, 384]), weight: uniform([384]), z: uniform([67, 384], -2, 2) },
     outputs: ({ x, weight, z }) => ({ y: rmsNorm(x, weight, { gate: z, groupSize: 192 }) }),
+  }),
+];
+
+const addCases = [
+  opCase({
+    op: "addRmsNorm",
+    name: "a sum and its norm",
+    inputs: { x: uniform([5, 7]), y: uniform([5, 7]), weight: uniform([7], 0.5, 1.5) },
+    outputs: ({ x, y, weight }) => addRmsNorm(x, y, weight),
+  }),
+  opCase({
+    op: "addRmsNorm",
+    name: "the residual stream in the type of statistics",
+    inputs: { x: statistic([2, 3, 6]), y: uniform([2, 3, 6]), weight: uniform([6], 0.5, 1.5) },
+    outputs: ({ x, y, weight }) => addRmsNorm(x, y, weight, { eps: 1e-3 }),
+  }),
+  opCase({
+    op: "addRmsNorm",
+    name: "only the norm is used, then only the sum",
+    inputs: { x: statistic([4, 6]), y: uniform([4, 6]), weight: uniform([6], 0.5, 1.5) },
+    outputs: ({ x, y, weight }) => ({ normed: addRmsNorm(x, y, weight).normed, sum: addRmsNorm(x, y, weight).sum }),
+  }),
+  opCase({
+    op: "addRmsNorm",
+    name: "nothing is added",
+    inputs: { x: statistic([4, 6]), weight: uniform([6], 0.5, 1.5) },
+    outputs: ({ x, weight }) => {
+      const { sum, normed } = addRmsNorm(x, undefined, weight);
+      return { sum: sum.mul(2), normed };
+    },
+  }),
+  opCase({
+    op: "addRmsNorm",
+    name: "a chain of layers, whose norms are made again",
+    inputs: {
+      ...{ x: statistic([3, 6]), y: uniform([3, 6]), w1: uniform([6], 0.5, 1.5), w2: uniform([6], 0.5, 1.5) },
+      ...{ a: uniform([6, 6]), b: uniform([6, 6]) },
+    },
+    outputs: ({ x, y, w1, w2, a, b }) => {
+      const first = addRmsNorm(x, y, w1);
+      const second = addRmsNorm(first.sum, first.normed.matmul(a), w2);
+      return { sum: second.sum, y: second.normed.matmul(b) };
+    },
+  }),
+  opCase({
+    op: "addRmsNorm",
+    name: "parts of a packed tensor, strided, and no rows",
+    inputs: {
+      ...{ packed: uniform([2, 3, 10]), x: uniform([6, 4]), y: uniform([4, 6]), weight: uniform([4]) },
+      ...{ none: uniform([0, 4]), nothing: uniform([0, 4]) },
+    },
+    outputs: ({ packed, x, y, weight, none, nothing }) => {
+      const [a, rest, b] = packed.split([4, 2, 4]);
+      const strided = addRmsNorm(x, y.transpose(), weight);
+      const empty = addRmsNorm(none, nothing, weight).normed;
+      return { ...addRmsNorm(a, b, weight), rest, s: strided.sum, n: strided.normed, empty };
+    },
+  }),
+  opCase({
+    op: "addRmsNorm",
+    name: "large",
+    inputs: { x: statistic([67, 776]), y: uniform([67, 776]), weight: uniform([776], 0.5, 1.5) },
+    outputs: ({ x, y, weight }) => addRmsNorm(x, y, weight),
   }),
 ];
 
@@ -169,4 +232,4 @@ const entropyCases = [
   }),
 ];
 
-export const normAndLossCases: readonly OpCase[] = [...rmsCases, ...layerCases, ...entropyCases];
+export const normAndLossCases: readonly OpCase[] = [...rmsCases, ...addCases, ...layerCases, ...entropyCases];

@@ -2,9 +2,9 @@
 // packed = separate, padded = cut; outputs, final states and all gradients.
 // Knows the sequence routines' calls. Knows no device by name.
 
-import { causalConv1d, concat, selectiveScan, ssdScan, type Tensor } from "@diffmamba/tensor";
+import { causalConv1d, concat, noGrad, selectiveScan, ssdScan, type Tensor } from "@diffmamba/tensor";
 import type { Tensors, World } from "../cases/case.js";
-import { given, type InputSpec, statistic, uniform } from "../cases/inputs.js";
+import { constant, given, type InputSpec, statistic, uniform } from "../cases/inputs.js";
 import { floatTypes } from "../compare.js";
 import { equality, type Property } from "./property.js";
 
@@ -12,6 +12,7 @@ interface CallOptions {
   readonly chunkSize?: number;
   readonly seqIdx?: Tensor;
   readonly lengths?: Tensor;
+  readonly replacesState?: boolean;
 }
 
 interface Result {
@@ -39,8 +40,8 @@ const conv: Routine = {
     bias: uniform([5]),
     initialState: statistic([batch, 5, 4]),
   }),
-  call: ({ x, weight, bias, initialState }, { seqIdx, lengths }) =>
-    causalConv1d(x, weight, { bias, initialState, seqIdx, lengths }),
+  call: ({ x, weight, bias, initialState }, { chunkSize: _, ...options }) =>
+    causalConv1d(x, weight, { bias, initialState, ...options }),
 };
 
 const scan: Routine = {
@@ -215,9 +216,31 @@ function padded(routine: Routine): Property {
   });
 }
 
+/** One token: the state that is replaced in place is the one that is made beside it; a row without a token keeps its own. */
+function inPlace(routine: Routine): Property {
+  const lengths = [1, 0, 1];
+  const run = ({ lengths: ends, initialState, ...inputs }: Tensors, replacesState: boolean) => {
+    const state = initialState.clone();
+    const { y, finalState } = noGrad(() =>
+      routine.call({ ...inputs, initialState: state }, { lengths: ends, replacesState }),
+    );
+    return { y, state: replacesState ? state : finalState };
+  };
+  return equality({
+    name: `${routine.name}: state replaced in place = apart`,
+    dtypes: floatTypes,
+    inputs: constants({ ...routine.inputs(3, 1), lengths: given([3], lengths, "i32") }),
+    ways: { apart: (inputs) => run(inputs, false), "in place": (inputs) => run(inputs, true) },
+  });
+}
+
+const constants = (inputs: Readonly<Record<string, InputSpec>>) =>
+  Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, constant(input)]));
+
 export const sequenceProperties: readonly Property[] = routines.flatMap((routine) => [
   stepByStep(routine),
   ...(routine.inChunks ? [anyChunkSize(routine)] : []),
   packed(routine),
   padded(routine),
+  inPlace(routine),
 ]);

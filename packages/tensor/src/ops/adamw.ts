@@ -13,6 +13,8 @@ export interface AdamWTensors {
   /** First and second moments, shaped like the parameters. */
   readonly m: readonly Tensor[];
   readonly v: readonly Tensor[];
+  /** bf16 or f16 tensors that become the parameters' new values, rounded, where there are any. */
+  readonly copies?: readonly (Tensor | undefined)[];
   /** () f32 */
   readonly lr: Tensor;
   /** () i32, steps done so far. */
@@ -23,9 +25,9 @@ export interface AdamWTensors {
   readonly norm: Tensor;
 }
 
-/** One step: `params`, `m`, `v` and `step` change in place. @throws ShapeError */
+/** One step: `params`, `m`, `v`, `copies` and `step` change in place. @throws ShapeError */
 export function adamw(tensors: AdamWTensors, options: AdamWOptions): void {
-  const { params, grads, m, v, lr, step, scale, norm } = tensors;
+  const { params, grads, m, v, copies, lr, step, scale, norm } = tensors;
   const { kernels, name } = step.device.backend;
   if (kernels.adamw === undefined) throw new BackendError(`adamw: the backend ${name} has no such kernel.`);
   for (const [i, param] of params.entries()) {
@@ -41,7 +43,13 @@ export function adamw(tensors: AdamWTensors, options: AdamWOptions): void {
         );
       }
     }
-    sameDevice("adamw", step, param, grads[i], m[i], v[i]);
+    const copy = copies?.[i];
+    if (copy !== undefined && (copy.size !== param.size || !copy.isContiguous())) {
+      throw new ShapeError(
+        `adamw: parameter ${i} is ${formatShape(param.shape)}, but its copy is ${formatShape(copy.shape)}; both must be contiguous and of one shape.`,
+      );
+    }
+    sameDevice("adamw", step, param, grads[i], m[i], v[i], copy);
   }
   const see = (list: readonly Tensor[]) => list.map((x) => x.view());
   kernels.adamw(
@@ -50,6 +58,7 @@ export function adamw(tensors: AdamWTensors, options: AdamWOptions): void {
       grads: see(grads),
       m: see(m),
       v: see(v),
+      ...(copies?.some((copy) => copy !== undefined) && { copies: copies.map((copy) => copy?.view()) }),
       lr: lr.view(),
       step: step.view(),
       scale: scale.view(),
@@ -57,7 +66,7 @@ export function adamw(tensors: AdamWTensors, options: AdamWOptions): void {
     },
     options,
   );
-  for (const changed of [...params, ...m, ...v, step]) changed.storage.version++;
+  for (const changed of [...params, ...m, ...v, ...(copies ?? []), step]) if (changed) changed.storage.version++;
 }
 
 /** The square root of the sum of all squares of all tensors: () f32 (f64 for f64). */

@@ -4,7 +4,7 @@
 import { ShapeError } from "../errors.js";
 import { expectShape, type RoutineSpec, routineSpec, runRoutine } from "../routine.js";
 import type { Tensor } from "../tensor.js";
-import { checkSequence, type SequenceOptions, sequenceInputs } from "./sequence.js";
+import { checkSequence, replacement, type SequenceOptions, sequenceInputs } from "./sequence.js";
 
 export interface CausalConv1dOptions extends SequenceOptions {
   /** (C,) */
@@ -52,9 +52,10 @@ const spec: RoutineSpec<{ readonly activation: "silu" | "none" }> = {
 export function causalConv1d(
   x: Tensor,
   weight: Tensor,
-  { activation = "silu", ...optional }: CausalConv1dOptions = {},
+  { activation = "silu", replacesState, ...optional }: CausalConv1dOptions = {},
 ): { y: Tensor; finalState: Tensor } {
-  const { y, finalState } = runRoutine(spec, { x, weight, ...optional }, { activation });
+  const replaced = replacement("causalConv1d", replacesState, x.shape[1]);
+  const { y, finalState } = runRoutine(spec, { x, weight, ...optional }, { activation }, replaced);
   return { y, finalState };
 }
 

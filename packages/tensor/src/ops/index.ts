@@ -3,6 +3,7 @@
 
 import type { OpSpec } from "../op.js";
 import * as adamw from "./adamw.js";
+import * as addRmsNorm from "./addRmsNorm.js";
 import * as causalConv1d from "./causalConv1d.js";
 import * as copy from "./copy.js";
 import * as elementwise from "./elementwise.js";
@@ -11,6 +12,7 @@ import * as matmul from "./matmul.js";
 import * as norms from "./norms.js";
 import * as random from "./random.js";
 import * as reduce from "./reduce.js";
+import * as sample from "./sample.js";
 import * as selectiveScan from "./selectiveScan.js";
 import * as softmaxCrossEntropy from "./softmaxCrossEntropy.js";
 import * as ssdScan from "./ssdScan.js";
@@ -28,8 +30,10 @@ const files = [
   selectiveScan,
   ssdScan,
   norms,
+  addRmsNorm,
   softmaxCrossEntropy,
   adamw,
+  sample,
 ];
 
 /** Every op there is. */

@@ -6,7 +6,7 @@ import type { SelectiveScanOptions as KernelOptions } from "../backend.js";
 import { ShapeError } from "../errors.js";
 import { expectShape, type RoutineSpec, routineSpec, runRoutine } from "../routine.js";
 import type { Tensor } from "../tensor.js";
-import { checkSequence, type SequenceOptions, sequenceInputs } from "./sequence.js";
+import { checkSequence, replacement, type SequenceOptions, sequenceInputs } from "./sequence.js";
 
 export interface SelectiveScanInputs {
   /** (B, L, D) */
@@ -97,13 +97,19 @@ export function checkChunkSize(op: string, chunkSize: number): number {
 /** -> y (B, L, D) and the state after each row, finalState (B, D, N), f32. @throws ShapeError, DTypeError */
 export function selectiveScan(
   inputs: SelectiveScanInputs,
-  { deltaSoftplus = true, chunkSize = 64, ...sequence }: SelectiveScanOptions = {},
+  {
+    deltaSoftplus = true,
+    chunkSize = inputs.u.device.backend.chunkSizes?.selectiveScan ?? 64,
+    replacesState,
+    ...sequence
+  }: SelectiveScanOptions = {},
 ): { y: Tensor; finalState: Tensor } {
   const grouped = (x: Tensor) => (x.rank === 3 ? x.reshape(x.dim(0), x.dim(1), 1, x.dim(2)) : x);
   const { y, finalState } = runRoutine(
     spec,
     { ...inputs, B: grouped(inputs.B), C: grouped(inputs.C), ...sequence },
     { deltaSoftplus, chunkSize: checkChunkSize("selectiveScan", chunkSize) },
+    replacement("selectiveScan", replacesState, inputs.u.shape[1]),
   );
   return { y, finalState };
 }

@@ -1,6 +1,7 @@
 // What the sequence routines share: packing by sequence index, lengths of padded rows.
 // Knows shapes. Knows no routine.
 
+import { ShapeError } from "../errors.js";
 import { expectShape, type InputRule } from "../routine.js";
 import type { Tensor } from "../tensor.js";
 
@@ -10,6 +11,24 @@ export interface SequenceOptions {
   readonly seqIdx?: Tensor;
   /** (B,) i32: tokens of a row from here on are padding; they leave the state alone and their output is 0. */
   readonly lengths?: Tensor;
+  /**
+   * `finalState` is written over `initialState`, which must be contiguous, and is another handle on it. For sequences of a single
+   * token, outside a tape: a step of decoding then makes no states.
+   */
+  readonly replacesState?: boolean;
+}
+
+/** What a routine is told of {@link SequenceOptions.replacesState}. @throws ShapeError where there is more than one token */
+export function replacement(
+  op: string,
+  replacesState: boolean | undefined,
+  length: number | undefined,
+): { readonly finalState?: "initialState" } {
+  if (!replacesState) return {};
+  if (length !== 1) {
+    throw new ShapeError(`${op}: the state can be replaced in place after one token, but there are ${length}.`);
+  }
+  return { finalState: "initialState" };
 }
 
 export const sequenceInputs = {

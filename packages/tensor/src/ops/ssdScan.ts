@@ -7,7 +7,7 @@ import { ShapeError } from "../errors.js";
 import { expectShape, type RoutineSpec, routineSpec, runRoutine } from "../routine.js";
 import type { Tensor } from "../tensor.js";
 import { checkChunkSize } from "./selectiveScan.js";
-import { checkSequence, type SequenceOptions, sequenceInputs } from "./sequence.js";
+import { checkSequence, replacement, type SequenceOptions, sequenceInputs } from "./sequence.js";
 
 export interface SsdInputs {
   /** (B, L, H, P) */
@@ -31,7 +31,7 @@ export interface SsdInputs {
 }
 
 export interface SsdOptions extends SequenceOptions {
-  /** Tokens a chunk; the result does not depend on it but for rounding. */
+  /** Tokens a chunk; the result does not depend on it but for rounding. What the backend is fastest with by default. */
   readonly chunkSize?: number;
   /** true by default. */
   readonly dtSoftplus?: boolean;
@@ -92,13 +92,20 @@ const spec: RoutineSpec<KernelOptions> = {
 /** -> y (B, L, H, P) and the state after each row, finalState (B, H, P, N), f32. @throws ShapeError, DTypeError */
 export function ssdScan(
   inputs: SsdInputs,
-  { chunkSize = 64, dtSoftplus = true, dtLimit = [0, Number.POSITIVE_INFINITY], ...sequence }: SsdOptions = {},
+  {
+    chunkSize = inputs.x.device.backend.chunkSizes?.ssdScan ?? 64,
+    dtSoftplus = true,
+    dtLimit = [0, Number.POSITIVE_INFINITY],
+    replacesState,
+    ...sequence
+  }: SsdOptions = {},
 ): { y: Tensor; finalState: Tensor } {
   if (!(dtLimit[0] <= dtLimit[1])) throw new ShapeError(`ssdScan: dtLimit [${dtLimit.join(", ")}] is no range.`);
   const { y, finalState } = runRoutine(
     spec,
     { ...inputs, ...sequence },
     { chunkSize: checkChunkSize("ssdScan", chunkSize), dtSoftplus, dtLimit },
+    replacement("ssdScan", replacesState, inputs.x.shape[1]),
   );
   return { y, finalState };
 }

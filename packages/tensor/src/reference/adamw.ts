@@ -25,7 +25,7 @@ export const globalNorm: RoutineKernels["globalNorm"] = (tensors, out) => {
  *     m <- beta1 m + (1 - beta1) g          v <- beta2 v + (1 - beta2) g^2
  *     p <- p - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
  *
- * `step` goes up by one. Where `norm` is not finite nothing changes, `step` included. Computes in double.
+ * A parameter's copy, where there is one, becomes its new value, rounded. `step` goes up by one. Where `norm` is not finite nothing changes, `step` included. Computes in double.
  */
 export const adamw: RoutineKernels["adamw"] = (inputs, { beta1, beta2, eps, weightDecay }) => {
   if (!Number.isFinite(scalar(inputs.norm))) return;
@@ -50,5 +50,7 @@ export const adamw: RoutineKernels["adamw"] = (inputs, { beta1, beta2, eps, weig
       v[i] = vi;
       param[i] = kept * param[i] - (stepSize * mi) / (Math.sqrt(vi) / root + eps);
     }
+    const copy = inputs.copies?.[k];
+    if (copy !== undefined) storeDoubles(`adamw: copy ${k}`, copy, Float64Array.from(param));
   }
 };

@@ -3,9 +3,11 @@
 
 import type { RoutineKernels } from "../backend.js";
 import { adamw, globalNorm } from "./adamw.js";
+import { addRmsNorm, addRmsNormBackward } from "./addRmsNorm.js";
 import { causalConv1d, causalConv1dBackward } from "./causalConv1d.js";
 import { layerNorm, layerNormBackward } from "./layerNorm.js";
 import { rmsNorm, rmsNormBackward } from "./rmsNorm.js";
+import { sample } from "./sample.js";
 import { selectiveScan, selectiveScanBackward } from "./selectiveScan.js";
 import { softmaxCrossEntropy, softmaxCrossEntropyBackward } from "./softmaxCrossEntropy.js";
 import { ssdScan } from "./ssdScan.js";
@@ -21,10 +23,13 @@ export const routines: RoutineKernels = {
   ssdScanBackward,
   rmsNorm,
   rmsNormBackward,
+  addRmsNorm,
+  addRmsNormBackward,
   layerNorm,
   layerNormBackward,
   softmaxCrossEntropy,
   softmaxCrossEntropyBackward,
+  sample,
   globalNorm,
   adamw,
 };
