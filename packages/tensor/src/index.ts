@@ -14,6 +14,7 @@ export { addRmsNorm } from "./ops/addRmsNorm.js";
 export { type CausalConv1dOptions, causalConv1d } from "./ops/causalConv1d.js";
 export { opSpecs } from "./ops/index.js";
 export { scatterAdd } from "./ops/indexing.js";
+export { type LinearCrossEntropyOptions, linearCrossEntropy } from "./ops/linearCrossEntropy.js";
 export { linear } from "./ops/matmul.js";
 export { layerNorm, type RmsNormOptions as RmsNormCallOptions, rmsNorm } from "./ops/norms.js";
 export { dropout, type RandomSource, randomBits, randomMask } from "./ops/random.js";

@@ -167,6 +167,10 @@ export class Tensor implements Layout {
     elementwise.addInPlace(this, other);
   }
 
+  mulInPlace(other: Tensor): void {
+    elementwise.mulInPlace(this, other);
+  }
+
   // ---- views and copies ----
 
   /** One size may be -1: it is worked out. A view where strides allow it, else a copy. */

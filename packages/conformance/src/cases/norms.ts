@@ -1,7 +1,7 @@
 // Layer: conformance. Cases of RMSNorm, plain, gated and grouped, of LayerNorm, and of the cross-entropy.
 // Knows the ops' calls. Knows no device by name.
 
-import { addRmsNorm, layerNorm, rmsNorm, softmaxCrossEntropy } from "@diffmamba/tensor";
+import { addRmsNorm, layerNorm, linearCrossEntropy, rmsNorm, softmaxCrossEntropy } from "@diffmamba/tensor";
 import { type OpCase, opCase } from "./case.js";
 import { constant, given, index, statistic, uniform } from "./inputs.js";
 
@@ -232,4 +232,63 @@ const entropyCases = [
   }),
 ];
 
-export const normAndLossCases: readonly OpCase[] = [...rmsCases, ...addCases, ...layerCases, ...entropyCases];
+const linearEntropyCases = [
+  ...(["mean", "sum", "none"] as const).map((reduction) =>
+    opCase({
+      op: "linearCrossEntropy",
+      name: `${reduction}, in chunks, with ignored targets`,
+      inputs: {
+        ...{ hidden: uniform([7, 5], -2, 2), weight: uniform([9, 5]) },
+        targets: given([7], [0, 8, -100, 3, -100, 1, 3], "i32"),
+      },
+      outputs: ({ hidden, weight, targets }) => ({
+        loss: linearCrossEntropy(hidden, weight, targets, { reduction, chunkRows: 3 }),
+      }),
+    }),
+  ),
+  opCase({
+    op: "linearCrossEntropy",
+    name: "a batch of sequences, in one chunk, whose hidden values are a part of a packed tensor",
+    inputs: {
+      ...{ packed: uniform([2, 4, 9], -2, 2), weight: uniform([6, 5]) },
+      targets: given([2, 4], [0, 1, 2, 3, 4, -1, -1, 5], "i32"),
+    },
+    outputs: ({ packed, weight, targets }) => {
+      const [hidden, rest] = packed.split([5, 4]);
+      return { loss: linearCrossEntropy(hidden, weight, targets, { ignoreIndex: -1 }), rest };
+    },
+  }),
+  opCase({
+    op: "linearCrossEntropy",
+    name: "the weight is the embedding too, only one of both has a gradient, and no rows",
+    inputs: {
+      ...{ weight: uniform([6, 5]), fixed: constant(uniform([6, 5])), tokens: index([8], 6), targets: index([8], 6) },
+      ...{ none: uniform([0, 5]), nothing: index([0], 6), rows: constant(uniform([8, 5])) },
+    },
+    outputs: ({ weight, fixed, tokens, targets, none, nothing, rows }) => {
+      const hidden = weight.gather(tokens);
+      return {
+        tied: linearCrossEntropy(hidden, weight, targets, { chunkRows: 5 }).mul(3),
+        hidden: linearCrossEntropy(hidden, fixed, targets),
+        weight: linearCrossEntropy(rows, weight, targets),
+        none: linearCrossEntropy(none, weight, nothing),
+      };
+    },
+  }),
+  opCase({
+    op: "linearCrossEntropy",
+    name: "large",
+    inputs: { hidden: uniform([70, 64]), weight: uniform([515, 64]), targets: index([70], 515) },
+    outputs: ({ hidden, weight, targets }) => ({
+      loss: linearCrossEntropy(hidden, weight, targets, { chunkRows: 32 }),
+    }),
+  }),
+];
+
+export const normAndLossCases: readonly OpCase[] = [
+  ...rmsCases,
+  ...addCases,
+  ...layerCases,
+  ...entropyCases,
+  ...linearEntropyCases,
+];

@@ -124,6 +124,13 @@ export function binary(op: BinaryOp, a: Tensor, other: Operand): Tensor {
   return y;
 }
 
+/** target *= other, of one type; `other` is broadcast. Outside a tape. */
+export function mulInPlace(target: Tensor, other: Tensor): void {
+  const views = broadcast("mul", target, other);
+  if (target.size > 0) target.device.backend.kernels.binary("mul", target.view(), views.b, target.view());
+  target.storage.version++;
+}
+
 /** target += other, of one shape and type. For gradients and caches, outside a tape. */
 export function addInPlace(target: Tensor, other: Tensor): void {
   const views = broadcast("add", target, other);

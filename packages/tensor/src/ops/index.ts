@@ -8,6 +8,7 @@ import * as causalConv1d from "./causalConv1d.js";
 import * as copy from "./copy.js";
 import * as elementwise from "./elementwise.js";
 import * as indexing from "./indexing.js";
+import * as linearCrossEntropy from "./linearCrossEntropy.js";
 import * as matmul from "./matmul.js";
 import * as norms from "./norms.js";
 import * as random from "./random.js";
@@ -32,6 +33,7 @@ const files = [
   norms,
   addRmsNorm,
   softmaxCrossEntropy,
+  linearCrossEntropy,
   adamw,
   sample,
 ];

@@ -69,25 +69,34 @@ function single(x: Tensor): View {
   return { ...view, shape: [1, ...view.shape], strides: [0, ...view.strides] };
 }
 
-/** out = a x b, where `out` has a contiguous last axis and one row pitch. */
-function multiply(a: Tensor, b: Tensor, out: Tensor): Tensor {
+/** out = a x b, or out += a x b, where `out` has a contiguous last axis and one row pitch. */
+function multiply(a: Tensor, b: Tensor, out: Tensor, accumulate = false): Tensor {
   const { kernels } = out.device.backend;
   if (out.size === 0) return out;
   if (a.dim(-1) === 0) {
-    out.fillInPlace(0);
+    if (!accumulate) out.fillInPlace(0);
     return out;
   }
   noGrad(() =>
     scope(() => {
       if (b.rank === 2) {
-        kernels.matmul(single(asRows(a)), single(matrices(b)), single(asRows(out)), { accumulate: false });
+        kernels.matmul(single(asRows(a)), single(matrices(b)), single(asRows(out)), { accumulate });
       } else {
         const batch = out.shape.slice(0, -2);
-        kernels.matmul(asBatch(a, batch), asBatch(b, batch), asBatch(out, batch), { accumulate: false });
+        kernels.matmul(asBatch(a, batch), asBatch(b, batch), asBatch(out, batch), { accumulate });
       }
     }),
   );
   return out;
+}
+
+/**
+ * out = a x b, or, with `accumulate`, out += a x b, outside a tape: (M, K) x (K, N) -> (M, N). Where a and b are bf16 or f16, `out`
+ * may be f32. For ops whose gradients are sums of products.
+ */
+export function multiplyInto(a: Tensor, b: Tensor, out: Tensor, options: { readonly accumulate?: boolean } = {}): void {
+  multiply(a, b, out, options.accumulate);
+  out.storage.version++;
 }
 
 /** All rows of `a`, transposed, times all rows of `b`: the gradient of a weight. (R, M), (R, N) -> (M, N) */
