@@ -1,1 +1,55 @@
-export {};
+// @diffmamba/backend-webgpu: the models in a browser tab. WGSL kernels on `navigator.gpu`; ./node has the same on Dawn.
+
+import { BackendError, Device, type DeviceOptions } from "@diffmamba/tensor";
+import { openBackend, probe } from "./adapter.js";
+
+export { type MatmulTuneOptions, tuneMatmul } from "./kernels/matmul.js";
+export type { MatmulTable } from "./kernels/matmulTuning.js";
+
+export interface WebGpuOptions extends DeviceOptions {
+  /** Where adapters come from; `navigator.gpu` by default. */
+  readonly gpu?: GPU;
+  /** Which of several adapters to prefer; "high-performance" by default. */
+  readonly powerPreference?: GPUPowerPreference;
+}
+
+/** Whether the backend works somewhere and, if not, why, and what would make it. */
+export type WebGpuAvailability =
+  | { readonly available: true; readonly device: string }
+  | { readonly available: false; readonly reason: string; readonly remedy: string };
+
+const noGpu = {
+  reason: "this browser has no WebGPU",
+  remedy: "use a current Chrome, Edge, Firefox or Safari, over https or on localhost",
+};
+
+const noAdapter = {
+  reason: "this browser gives no WebGPU adapter",
+  remedy: "look at chrome://gpu (or about:support), and enable hardware acceleration",
+};
+
+function browserGpu(): GPU | undefined {
+  return (globalThis.navigator as Navigator | undefined)?.gpu;
+}
+
+export async function webgpuAvailability({
+  gpu = browserGpu(),
+  powerPreference,
+}: WebGpuOptions = {}): Promise<WebGpuAvailability> {
+  if (gpu === undefined) return { available: false, ...noGpu };
+  const found = await probe(gpu, powerPreference);
+  if (found === undefined) return { available: false, ...noAdapter };
+  return found;
+}
+
+/**
+ * A device on the WebGPU backend.
+ * @throws BackendError where there is no WebGPU, no adapter, or one that lacks what the kernels need
+ */
+export async function webgpu(options: WebGpuOptions = {}): Promise<Device> {
+  const { gpu = browserGpu(), powerPreference } = options;
+  if (gpu === undefined) throw new BackendError(`webgpu: ${noGpu.reason}; ${noGpu.remedy}.`);
+  const backend = await openBackend(gpu, powerPreference);
+  if (backend === undefined) throw new BackendError(`webgpu: ${noAdapter.reason}; ${noAdapter.remedy}.`);
+  return new Device(backend, options);
+}

@@ -1,0 +1,71 @@
+// Layer: the WebGPU backend. From where adapters come (a browser's navigator.gpu, Dawn in Node) to a backend: which limits and
+// features are asked for, and whether the adapter has what the kernels need.
+// Knows adapters. Knows no platform.
+
+import { BackendError } from "@diffmamba/tensor";
+import { WebGpuBackend } from "./backend.js";
+
+/** What kernels need, and would not run without. */
+const needed = {
+  maxStorageBuffersPerShaderStage: 8,
+  maxComputeInvocationsPerWorkgroup: 256,
+  maxComputeWorkgroupSizeX: 256,
+  maxComputeWorkgroupStorageSize: 16384,
+} as const;
+
+/** Limits of which as much is asked for as there is; a device has the specification's defaults of what nobody asks for. */
+const wanted = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeWorkgroupsPerDimension",
+] as const;
+
+const wantedFeatures: readonly GPUFeatureName[] = ["subgroups", "shader-f16", "timestamp-query"];
+
+function describe({ vendor, architecture, device, description }: GPUAdapterInfo): string {
+  return description || [vendor, architecture, device].filter(Boolean).join(" ") || "an adapter without a name";
+}
+
+/** What an adapter lacks, or nothing. */
+function lack({ limits }: GPUAdapter): string | undefined {
+  for (const [name, least] of Object.entries(needed)) {
+    const has = limits[name as keyof typeof needed];
+    if (has < least) return `its ${name} is ${has}; the kernels need ${least}`;
+  }
+  return undefined;
+}
+
+async function findAdapter(gpu: GPU, powerPreference: GPUPowerPreference = "high-performance") {
+  return (await gpu.requestAdapter({ powerPreference })) ?? undefined;
+}
+
+/** Whether an adapter can be used; undefined where there is none. */
+export async function probe(gpu: GPU, powerPreference?: GPUPowerPreference) {
+  const adapter = await findAdapter(gpu, powerPreference);
+  if (adapter === undefined) return undefined;
+  const missing = lack(adapter);
+  if (missing === undefined) return { available: true, device: describe(adapter.info) } as const;
+  const reason = `${describe(adapter.info)} cannot run the kernels: ${missing}`;
+  return { available: false, reason, remedy: "use another GPU" } as const;
+}
+
+/** A backend on the preferred adapter; undefined where there is none. @throws BackendError for one that lacks something */
+export async function openBackend(gpu: GPU, powerPreference?: GPUPowerPreference): Promise<WebGpuBackend | undefined> {
+  const adapter = await findAdapter(gpu, powerPreference);
+  if (adapter === undefined) return undefined;
+  const { info, limits, features } = adapter;
+  const missing = lack(adapter);
+  if (missing !== undefined) throw new BackendError(`webgpu: ${describe(info)}: ${missing}.`);
+  const requiredFeatures = wantedFeatures.filter((feature) => features.has(feature));
+  const device = await adapter.requestDevice({
+    requiredFeatures,
+    requiredLimits: Object.fromEntries(wanted.map((name) => [name, limits[name]])),
+  });
+  const { subgroupMinSize: min, subgroupMaxSize: max } = info;
+  const subgroups = requiredFeatures.includes("subgroups") && min > 0 ? { min, max } : undefined;
+  return new WebGpuBackend(device, { name: describe(info), subgroups });
+}

@@ -1,0 +1,72 @@
+// Layer: WebGPU kernels. What a kernel is given: a way to run a shader over views, memory for what lies between two dispatches, and
+// what the device can do.
+// Knows views. Knows no WebGPU object and no op.
+
+import type { DType, View } from "@diffmamba/tensor";
+import type { ShaderName } from "./shaders.generated.js";
+import type { Constants } from "./template.js";
+
+/** A float among uniforms; plain numbers there are u32. */
+export class F32 {
+  constructor(readonly value: number) {}
+}
+
+export function f32(value: number): F32 {
+  return new F32(value);
+}
+
+/** What a shader sees of a view: where it begins and of what type it is. */
+export type Operand = Pick<View, "buffer" | "dtype" | "offset" | "shape" | "strides">;
+
+/**
+ * How a view is bound. Plainly, as an array of f32 or i32, or of u32 that hold the packed elements of bf16, f16 and u8; with
+ * `vec: 4` as an array of vectors of four of these (16 bytes), at which its offset must be aligned; or, `atomic`, of atomic u32.
+ */
+export type BufferUse = Operand | { readonly view: Operand; readonly vec?: 4; readonly atomic?: true };
+
+/** A shader that a kernel wrote. The name stands for the text: equal names mean equal texts. */
+export interface ShaderText {
+  readonly name: string;
+  readonly text: string;
+}
+
+/**
+ * One run of a shader. The shader reads and writes `$<name>[...]` of `buffers`, where `u.<name>_at` is its view's offset: in elements
+ * or, with `vec`, in vectors. Names of one buffer of which one is written stand for one binding. A buffer that is there sets the flag
+ * `HAS_<name>`.
+ */
+export interface Dispatch {
+  readonly shader: ShaderName | ShaderText;
+  /** Flags (of `#if`) and numbers (`const`): each combination is compiled by itself. */
+  readonly constants?: Constants;
+  readonly buffers: Readonly<Record<string, BufferUse | undefined>>;
+  /** The names of the buffers that are written. */
+  readonly writes: readonly string[];
+  /** u32, taken modulo 2^32, or {@link f32}. The same names for the same shader, constants and buffers. */
+  readonly uniforms?: Readonly<Record<string, number | F32>>;
+  /** Workgroups; the shader may be given some more, and counts them by lib/grid.wgsl. */
+  readonly groups: number;
+}
+
+export interface KernelLimits {
+  /** Whether shaders may use subgroups, and the smallest one's size. */
+  readonly subgroups: boolean;
+  readonly subgroupMin: number;
+  readonly subgroupMax: number;
+  /** Buffers that a dispatch binds, at least 8. */
+  readonly buffers: number;
+  /** Threads of a workgroup, at least 256. */
+  readonly workgroupSize: number;
+  /** Bytes of a workgroup's memory. */
+  readonly workgroupBytes: number;
+  /** Bytes of a buffer that a dispatch sees. */
+  readonly bindingBytes: number;
+}
+
+export interface KernelContext {
+  readonly limits: KernelLimits;
+  /** Enqueues a shader. @throws BackendError for a view that the device cannot bind */
+  run(dispatch: Dispatch): void;
+  /** A contiguous view (f32 by default) of memory that lives until the kernel call is over. */
+  temporary(shape: readonly number[], dtype?: DType): View;
+}

@@ -1,0 +1,239 @@
+// Layer: WebGPU execution. A kernel's dispatch made into a command: its buffers into bindings, its choices into a pipeline, its numbers
+// into uniforms.
+// Knows slabs, pipelines and the stream. Knows no kernel and no tensor.
+
+import { BackendError, bytesPerElement, type DType, formatShape } from "@diffmamba/tensor";
+import type { BufferUse, Dispatch, F32, KernelLimits, Operand } from "./context.js";
+import type { Slab, WebGpuBuffer } from "./memory.js";
+import type { Pipeline, Pipelines } from "./pipelines.js";
+import { shaders } from "./shaders.generated.js";
+import { type Stream, UNIFORM_BYTES, type UniformChunk } from "./stream.js";
+import type { BindingText, UniformText } from "./template.js";
+
+/** Bind groups that are kept. */
+const MOST_GROUPS = 1 << 14;
+
+/** Multiple of bytes at which a binding may begin. */
+const ALIGNMENT = 256;
+
+type Scalar = "f32" | "i32" | "u32";
+
+const scalars: Readonly<Record<DType, Scalar>> = {
+  f32: "f32",
+  f64: "u32",
+  i32: "i32",
+  bf16: "u32",
+  f16: "u32",
+  u8: "u32",
+};
+
+/** A buffer of a dispatch. */
+interface Use {
+  readonly name: string;
+  readonly view: Operand;
+  readonly slab: Slab;
+  readonly element: string;
+  /** Bytes of a unit of `u.<name>_at`. */
+  readonly unit: number;
+  written: boolean;
+  /** The first use of the same binding: itself, or one before. */
+  leader: Use;
+  /** What the binding shows of the slab, where it is too large to be seen as a whole. */
+  from: number;
+  to: number;
+}
+
+const noUniforms: Readonly<Record<string, number>> = {};
+
+export interface DispatcherOptions {
+  readonly device: GPUDevice;
+  readonly stream: Stream;
+  readonly pipelines: Pipelines;
+  readonly limits: KernelLimits;
+  /** Workgroups of a grid along one axis. */
+  readonly gridSize: number;
+  /** The slab of a buffer. @throws where it was freed or is another backend's */
+  slabOf(buffer: WebGpuBuffer): Slab;
+}
+
+export class Dispatcher {
+  readonly #groups = new Map<string, GPUBindGroup>();
+
+  constructor(private readonly options: DispatcherOptions) {}
+
+  /** Enqueues. @param op the kernel that asks for it, for messages */
+  run(op: string, dispatch: Dispatch): void {
+    const { shader, uniforms = noUniforms, groups } = dispatch;
+    if (groups === 0) return;
+    const uses = this.#uses(op, dispatch);
+    let key = typeof shader === "string" ? shader : shader.name;
+    const { constants } = dispatch;
+    for (const name in constants) {
+      const value = constants[name];
+      if (value === true) key += `,${name}`;
+      else if (typeof value === "number") key += `,${name}=${value}`;
+    }
+    for (const { name, element, written, leader } of uses) {
+      key += `;${name}:${element}${written ? "w" : ""}`;
+      if (leader.name !== name) key += `>${leader.name}`;
+    }
+    const { pipelines, stream } = this.options;
+    const pipeline = pipelines.find(key) ?? this.#make(key, dispatch, uses, uniforms);
+    const chunk = stream.uniforms();
+    this.#write(pipeline, uses, uniforms, chunk);
+    const group = this.#group(pipeline, uses, chunk);
+    const { gridSize } = this.options;
+    const rows = Math.ceil(groups / gridSize);
+    const { batch } = stream;
+    for (const { slab } of uses) slab.usedBy = batch;
+    stream.dispatch(pipeline, group, rows === 1 ? groups : Math.ceil(groups / rows), rows);
+  }
+
+  #uses(op: string, { buffers, writes }: Dispatch): Use[] {
+    const uses: Use[] = [];
+    for (const name in buffers) {
+      const use = buffers[name];
+      if (use === undefined) continue;
+      uses.push(this.#use(op, name, use, writes.includes(name)));
+    }
+    for (let i = 1; i < uses.length; i++) {
+      const use = uses[i];
+      for (let k = 0; k < i; k++) {
+        if (uses[k].slab === use.slab && sharesWritten(uses, use.slab)) {
+          join(op, uses[k].leader, use);
+          break;
+        }
+      }
+    }
+    if (uses.length > this.options.limits.buffers) {
+      const bound = uses.filter((use) => use.leader === use).length;
+      if (bound > this.options.limits.buffers) {
+        throw new BackendError(
+          `webgpu: ${op} binds ${bound} buffers; this device takes ${this.options.limits.buffers} at once.`,
+        );
+      }
+    }
+    for (const use of uses) if (use.slab.size > this.options.limits.bindingBytes) this.#narrow(op, use);
+    return uses;
+  }
+
+  #use(op: string, name: string, use: BufferUse, written: boolean): Use {
+    const view = "view" in use ? use.view : use;
+    const { vec, atomic } = "view" in use ? use : ({} as { vec?: 4; atomic?: true });
+    const scalar = scalars[view.dtype];
+    const element = vec === 4 ? `vec4<${scalar}>` : atomic ? `atomic<${scalar}>` : scalar;
+    const unit = vec === 4 ? 16 : bytesPerElement[view.dtype];
+    const slab = this.options.slabOf(view.buffer as WebGpuBuffer);
+    if ((view.offset * bytesPerElement[view.dtype]) % unit !== 0) {
+      throw new BackendError(
+        `webgpu: ${op}: ${name} begins at element ${view.offset}, which is no vector's beginning.`,
+      );
+    }
+    const made = { name, view, slab, element, unit, written, from: 0, to: slab.size } as Use;
+    made.leader = made;
+    return made;
+  }
+
+  /** Makes a binding of a slab that is too large show as little as the views on it need. */
+  #narrow(op: string, use: Use): void {
+    const { leader, view, slab } = use;
+    const bytes = bytesPerElement[view.dtype];
+    const last = view.shape.reduce((sum, n, axis) => sum + Math.max(0, n - 1) * view.strides[axis], view.offset);
+    const first = leader === use;
+    const from = Math.floor((view.offset * bytes) / ALIGNMENT) * ALIGNMENT;
+    const to = Math.min(slab.size, Math.ceil(((last + 1) * bytes) / 16) * 16);
+    leader.from = first ? from : Math.min(leader.from, from);
+    leader.to = first ? to : Math.max(leader.to, to);
+    const { bindingBytes } = this.options.limits;
+    if (leader.to - leader.from > bindingBytes) {
+      throw new BackendError(
+        `webgpu: ${op}: ${use.name}, ${formatShape(view.shape)} ${view.dtype}, spans ${leader.to - leader.from} bytes; ` +
+          `this device lets a kernel see ${bindingBytes} bytes of a buffer. Split the tensor.`,
+      );
+    }
+  }
+
+  #make(
+    key: string,
+    dispatch: Dispatch,
+    uses: readonly Use[],
+    given: Readonly<Record<string, number | F32>>,
+  ): Pipeline {
+    const { shader, constants = {} } = dispatch;
+    const { name, text } = typeof shader === "string" ? { name: shader, text: shaders[shader] } : shader;
+    const bindings: BindingText[] = uses
+      .filter((use) => use.leader === use)
+      .map((leader) => ({
+        names: uses.filter((use) => use.leader === leader).map((use) => use.name),
+        element: leader.element,
+        written: leader.written,
+      }));
+    const uniforms: UniformText[] = uses.map((use) => ({ name: `${use.name}_at`, type: "u32" }));
+    for (const [uniform, value] of Object.entries(given)) {
+      uniforms.push({ name: uniform, type: typeof value === "number" ? "u32" : "f32" });
+    }
+    return this.options.pipelines.make(key, { name, text, constants, bindings, uniforms });
+  }
+
+  #write(
+    { name, uniforms }: Pipeline,
+    uses: readonly Use[],
+    given: Readonly<Record<string, number | F32>>,
+    chunk: UniformChunk,
+  ): void {
+    const { words, floats } = chunk;
+    let at = (chunk.used * UNIFORM_BYTES) / 4;
+    for (const { view, unit, leader } of uses) {
+      words[at++] = (view.offset * bytesPerElement[view.dtype] - leader.from) / unit;
+    }
+    for (let i = uses.length; i < uniforms.length; i++, at++) {
+      const value = given[uniforms[i].name];
+      if (typeof value === "number") words[at] = value;
+      else if (value !== undefined) floats[at] = value.value;
+      else throw new BackendError(`webgpu: ${name} lacks the uniform ${uniforms[i].name}.`);
+    }
+  }
+
+  #group({ layout }: Pipeline, uses: readonly Use[], chunk: UniformChunk): GPUBindGroup {
+    let key = `${layout.id}/${chunk.buffer.id}`;
+    for (const { leader, slab, name, from, to } of uses) {
+      if (leader.name !== name) continue;
+      key += to - from === slab.size ? `,${slab.id}` : `,${slab.id}@${from}-${to}`;
+    }
+    let group = this.#groups.get(key);
+    if (group === undefined) {
+      // Those of buffers that were destroyed go with the others.
+      if (this.#groups.size >= MOST_GROUPS) this.#groups.clear();
+      group = this.options.device.createBindGroup({
+        layout: layout.gpu,
+        entries: [
+          { binding: 0, resource: { buffer: chunk.buffer.gpu, size: UNIFORM_BYTES } },
+          ...uses
+            .filter((use) => use.leader === use)
+            .map(({ slab, from, to }, i) => ({
+              binding: i + 1,
+              resource: { buffer: slab.gpu, offset: from, size: to - from },
+            })),
+        ],
+      });
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+}
+
+/** Whether something is written to a slab: then it may be bound but once. */
+function sharesWritten(uses: readonly Use[], slab: Slab): boolean {
+  return uses.some((use) => use.slab === slab && use.written);
+}
+
+function join(op: string, leader: Use, use: Use): void {
+  if (leader.element !== use.element) {
+    throw new BackendError(
+      `webgpu: ${op}: ${leader.name} (${leader.element}) and ${use.name} (${use.element}) share a buffer, ` +
+        "one of them is written, and they are not seen alike. Copy one of them first.",
+    );
+  }
+  leader.written ||= use.written;
+  use.leader = leader;
+}

@@ -1,0 +1,129 @@
+// Layer: WebGPU kernels. Which form of a shader made with lib/elementwise.wgsl suits the layouts at hand: four elements a thread where
+// memory allows it or words must be written whole; any layout one by one.
+// Knows layouts and the shaders' parameters. Knows no formula and no device.
+
+import { type DType, isContiguous, sizeOf, type View } from "@diffmamba/tensor";
+import type { BufferUse, Dispatch, KernelContext } from "../context.js";
+import type { ShaderName } from "../shaders.generated.js";
+import { type Axes, axesArguments, comesInFours, countOf, mergeAxes } from "./axes.js";
+
+/** Items of a workgroup of lib/elementwise.wgsl: two to a thread. */
+const GROUP_ITEMS = 512;
+
+/** Operands in the order of their places in lib/elementwise.wgsl. */
+const operandNames = ["a", "b", "c"] as const;
+
+export type Flags = Record<string, boolean>;
+
+/** The type of a view's elements, for lib/operand.wgsl and lib/elementwise.wgsl. */
+export function typeConstant(name: string, dtype: DType): Flags {
+  return { [`${name}_${dtype === "bf16" || dtype === "f16" ? "half" : dtype}`]: true };
+}
+
+/** A view of elements of four bytes as whole numbers: for kernels that only move bits. */
+export function asBits(view: View): View {
+  return view.dtype === "f32" ? { ...view, dtype: "i32" } : view;
+}
+
+export function isPacked({ dtype }: View): boolean {
+  return dtype === "u8" || dtype === "bf16" || dtype === "f16";
+}
+
+/** A packed output that a kernel can write in whole words. */
+export function hasWholeWords(view: View): boolean {
+  return isContiguous(view) && view.offset % 4 === 0;
+}
+
+/** How an operand gives four elements at once: see lib/operand.wgsl. */
+type Access = "vec" | "word" | "same" | "each";
+
+function accessOf(view: View, sizes: readonly number[], strides: readonly number[]): Access {
+  if (strides[0] === 0) return "same";
+  if (!comesInFours(view.offset, sizes, strides)) return "each";
+  if (view.dtype === "u8") return "word";
+  return isPacked(view) ? "each" : "vec";
+}
+
+/** The strides of an operand where the innermost axis counts fours. */
+function stridesInFours(access: Access, [inner, ...outer]: readonly number[]): number[] {
+  if (access === "each") return [4 * inner, ...outer];
+  if (access === "same") return [inner, ...outer];
+  return [inner, ...outer.map((stride) => stride / 4)];
+}
+
+interface Form {
+  readonly axes: Axes;
+  readonly items: number;
+  readonly constants: Flags;
+  readonly accesses: readonly Access[];
+  /** What each operand steps by, in elements, along the innermost axis. */
+  readonly steps: readonly number[];
+}
+
+/** The form of the shader for these layouts; the output comes first. */
+function chooseForm(views: readonly View[]): Form {
+  const [out, ...inputs] = views;
+  const axes = mergeAxes(out.shape, views);
+  const count = countOf(axes);
+  const { sizes, strides } = axes;
+  const inFours = sizes[0] % 4 === 0;
+  const steps = strides.map(([inner]) => inner);
+  const accesses = inputs.map((view, i) => accessOf(view, sizes, strides[i + 1]));
+  const fast = !accesses.includes("each") && comesInFours(out.offset, sizes, strides[0]);
+  if (isPacked(out) ? inFours : fast) {
+    const outAccess = isPacked(out) ? "each" : "vec";
+    const all = [outAccess, ...accesses] as const;
+    return {
+      axes: {
+        sizes: [sizes[0] / 4, ...sizes.slice(1)],
+        strides: strides.map((list, i) => stridesInFours(all[i], list)),
+      },
+      items: count / 4,
+      constants: { fours: true, ...(outAccess === "vec" && { out_vec: true }) },
+      accesses,
+      steps,
+    };
+  }
+  const single = inputs.map((): Access => "each");
+  if (isPacked(out)) return { axes, items: Math.ceil(count / 4), constants: { across: true }, accesses: single, steps };
+  return { axes, items: count, constants: {}, accesses: single, steps };
+}
+
+/** What a shader is told beside layouts. */
+export interface Extras {
+  readonly flags?: Flags;
+  readonly uniforms?: Dispatch["uniforms"];
+}
+
+/** Runs an elementwise shader over views of one shape. A packed output has whole words. */
+export function runElementwise(
+  context: KernelContext,
+  shader: ShaderName,
+  inputs: readonly View[],
+  out: View,
+  { flags, uniforms: told }: Extras = {},
+): void {
+  const { axes, items, constants, accesses, steps } = chooseForm([out, ...inputs]);
+  const buffers: Record<string, BufferUse> = { out: constants.out_vec ? { view: out, vec: 4 } : out };
+  const chosen: Flags = { ...constants, ...flags, ...typeConstant("out", out.dtype) };
+  const uniforms: Record<string, number> = { items, elements: sizeOf(out.shape) };
+  for (const [i, view] of inputs.entries()) {
+    const name = operandNames[i];
+    buffers[name] = accesses[i] === "vec" ? { view, vec: 4 } : view;
+    Object.assign(
+      chosen,
+      typeConstant(name, view.dtype),
+      accesses[i] !== "each" && { [`${name}_${accesses[i]}`]: true },
+    );
+    uniforms[`${name}_step`] = steps[i + 1];
+  }
+  const places = axesArguments("item", axes);
+  context.run({
+    shader,
+    constants: { ...chosen, ...places.constants },
+    buffers,
+    writes: ["out"],
+    uniforms: { ...uniforms, ...places.uniforms, ...told },
+    groups: Math.ceil(items / GROUP_ITEMS),
+  });
+}

@@ -1,0 +1,128 @@
+// Layer: WebGPU kernels. Finds by measuring how fast each tile variant of the matrix product runs on this adapter.
+// The table only chooses between variants that give the same bits. Knows views, memory and clocks; stores nothing itself.
+
+import type { Backend, View } from "@diffmamba/tensor";
+import { possibleVariants, type Throughput } from "./matmulPlan.js";
+import type { TileVariant } from "./matmulTile.js";
+
+/** Which axes of the operands are contiguous: k or the kept one, for a and for b. */
+export const layoutPairs = ["kk", "kn", "nk", "nn"] as const;
+export type LayoutPair = (typeof layoutPairs)[number];
+
+/** What was measured on one adapter, in TFLOP/s by layout and variant. Plain JSON. */
+export interface MatmulTable {
+  readonly version: 1;
+  readonly throughput: Readonly<Partial<Record<LayoutPair, Throughput>>>;
+}
+
+const isThroughput = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && Object.values(value).every((x) => typeof x === "number" && x > 0);
+
+/** A table that was stored, or undefined where it is none or of another version. */
+export function parseMatmulTable(stored: unknown): MatmulTable | undefined {
+  if (typeof stored !== "object" || stored === null) return undefined;
+  const { version, throughput } = stored as Partial<MatmulTable>;
+  if (version !== 1 || typeof throughput !== "object" || throughput === null) return undefined;
+  return Object.values(throughput).every(isThroughput) ? { version, throughput } : undefined;
+}
+
+/** The choice of tiles of one device: its table, or one variant that is forced while it is measured. */
+export class MatmulTuning {
+  readonly variants: readonly TileVariant[];
+  #table: MatmulTable | undefined;
+  #forced: TileVariant | undefined;
+  /** Goes up with every change, so that remembered choices can be dropped. */
+  changes = 0;
+
+  constructor(limits: { readonly workgroupSize: number; readonly workgroupBytes: number }) {
+    this.variants = possibleVariants(limits.workgroupSize, limits.workgroupBytes);
+  }
+
+  get table(): MatmulTable | undefined {
+    return this.#table;
+  }
+
+  set table(table: MatmulTable | undefined) {
+    this.#table = table;
+    this.changes++;
+  }
+
+  /** The one variant to use, for measuring and for tests. */
+  get forced(): TileVariant | undefined {
+    return this.#forced;
+  }
+
+  set forced(variant: TileVariant | undefined) {
+    this.#forced = variant;
+    this.changes++;
+  }
+}
+
+export interface TuneOptions {
+  /** Stop measuring after this long; what is not measured keeps the assumed throughput. */
+  readonly seconds?: number;
+  /** Size of the products that are timed; thousands on a large GPU. */
+  readonly size?: number;
+  /** Where the clock is; milliseconds. */
+  readonly now?: () => number;
+}
+
+const layouts: Readonly<Record<"k" | "n", (outer: number, inner: number) => readonly [number, number]>> = {
+  k: (_, inner) => [inner, 1],
+  n: (outer) => [1, outer],
+};
+
+/**
+ * Measures all variants on products of `size` cubed in the three layouts that training uses, and sets the table.
+ * Takes a second or two, most of it compiling; products are right, and the same bits, with and without.
+ */
+export async function measureVariants(
+  backend: Backend,
+  tuning: MatmulTuning,
+  { seconds = 20, size = 2048, now = () => performance.now() }: TuneOptions = {},
+): Promise<MatmulTable> {
+  const buffers = [0, 1, 2].map(() => backend.allocate(4 * size * size));
+  const view = (i: number, [outer, inner]: readonly [number, number]): View => ({
+    buffer: buffers[i],
+    dtype: "f32",
+    shape: [1, size, size],
+    strides: [0, outer, inner],
+    offset: 0,
+  });
+  const out = view(2, [size, 1]);
+  const throughput: Partial<Record<LayoutPair, Record<string, number>>> = {};
+  const start = now();
+  const before = tuning.forced;
+  try {
+    for (const buffer of buffers) {
+      backend.kernels.fill({ buffer, dtype: "f32", shape: [size, size], strides: [size, 1], offset: 0 }, 0.5);
+    }
+    for (const pair of ["kk", "kn", "nn"] as const) {
+      const a = view(0, layouts[pair[0] as "k" | "n"](size, size));
+      const [outer, inner] = layouts[pair[1] as "k" | "n"](size, size);
+      const b = view(1, [inner, outer]);
+      const measured: Record<string, number> = {};
+      for (const variant of tuning.variants) {
+        if (now() - start > 1000 * seconds) break;
+        tuning.forced = variant;
+        const run = async (times: number): Promise<number> => {
+          const from = now();
+          for (let i = 0; i < times; i++) backend.kernels.matmul(a, b, out, { accumulate: false });
+          await backend.synchronize();
+          return now() - from;
+        };
+        await run(1); // compiles
+        const once = await run(1);
+        const times = Math.max(3, Math.min(20, Math.ceil(10 / once)));
+        const best = Math.min(await run(times), await run(times)) / times;
+        measured[variant.name] = (2 * size ** 3) / (best * 1e9);
+      }
+      if (Object.keys(measured).length > 0) throughput[pair] = measured;
+    }
+  } finally {
+    tuning.forced = before;
+    for (const buffer of buffers) backend.free(buffer);
+  }
+  tuning.table = { version: 1, throughput };
+  return tuning.table;
+}

@@ -1,0 +1,291 @@
+// Layer: WebGPU execution. The order of things: commands are collected, and go to the queue as one submit of one compute pass; while
+// pipelines are being compiled, batches wait in line, and callers do not. Recordings are lists of the same commands.
+// Knows pipelines, bind groups and GPU buffers. Knows no tensor and no kernel.
+
+import { BackendError } from "@diffmamba/tensor";
+import { usage } from "./memory.js";
+import type { Pipeline } from "./pipelines.js";
+
+/** Bytes of a dispatch's uniforms: the alignment of their offsets. */
+export const UNIFORM_BYTES = 256;
+const UNIFORM_WORDS = UNIFORM_BYTES / 4;
+
+/** Dispatches of a batch, after which it is submitted: enough to hide what a submit costs, and few enough to begin soon. */
+const BATCH = 256;
+
+interface DispatchCommand {
+  readonly pipeline: Pipeline;
+  readonly group: GPUBindGroup;
+  readonly offsets: readonly number[];
+  readonly x: number;
+  readonly y: number;
+}
+
+interface CopyCommand {
+  readonly from: GPUBuffer;
+  readonly fromOffset: number;
+  readonly to: GPUBuffer;
+  readonly bytes: number;
+}
+
+type Command = DispatchCommand | CopyCommand | CommandList;
+
+interface HostWrite {
+  readonly gpu: GPUBuffer;
+  readonly offset: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** A buffer for the uniforms of as many dispatches as a batch has; `id` is never the same twice in a process. */
+interface UniformBuffer {
+  readonly gpu: GPUBuffer;
+  readonly id: number;
+}
+
+let uniformBuffers = 0;
+
+/** Uniforms of many dispatches, on the host until they are written. */
+export class UniformChunk {
+  readonly words: Uint32Array<ArrayBuffer>;
+  readonly floats: Float32Array<ArrayBuffer>;
+  /** Dispatches. */
+  used = 0;
+
+  /** @param words memory of a chunk that is written already */
+  constructor(
+    readonly buffer: UniformBuffer,
+    words = new Uint32Array(BATCH * UNIFORM_WORDS),
+  ) {
+    this.words = words;
+    this.floats = new Float32Array(this.words.buffer);
+  }
+}
+
+/** Commands that were recorded: they hold on to their uniforms. */
+export class CommandList {
+  readonly commands: DispatchCommand[] = [];
+  readonly chunks: UniformChunk[] = [];
+}
+
+class Batch {
+  readonly writes: HostWrite[] = [];
+  readonly commands: Command[] = [];
+  readonly destroyed: GPUBuffer[] = [];
+  readonly submitted: (() => void)[] = [];
+  /** Pipelines that were not ready when they were enqueued. */
+  readonly pending = new Set<Pipeline>();
+  dispatches = 0;
+
+  constructor(readonly uniforms: UniformChunk) {}
+}
+
+export interface StreamOptions {
+  /** Told of what goes wrong while batches wait. */
+  fail(error: BackendError): void;
+}
+
+export class Stream {
+  readonly #uniforms: UniformBuffer;
+  #batch: Batch;
+  #recording: CommandList | undefined;
+  /** Batches in line, whose pipelines are being compiled. */
+  readonly #waiting: Batch[] = [];
+  #draining: Promise<void> | undefined;
+  #flushing = false;
+  #closed = false;
+
+  constructor(
+    private readonly device: GPUDevice,
+    private readonly options: StreamOptions,
+  ) {
+    this.#uniforms = this.#uniformBuffer();
+    this.#batch = new Batch(new UniformChunk(this.#uniforms));
+  }
+
+  /** The batch that is being collected. */
+  get batch(): object {
+    return this.#batch;
+  }
+
+  /** Where the next dispatch puts its uniforms: `slot` counts dispatches of the chunk. */
+  uniforms(): UniformChunk {
+    if (this.#recording === undefined) {
+      if (this.#batch.dispatches === BATCH) this.flush();
+      return this.#batch.uniforms;
+    }
+    const { chunks } = this.#recording;
+    let chunk = chunks[chunks.length - 1];
+    if (chunk === undefined || chunk.used === BATCH) {
+      chunk = new UniformChunk(this.#uniformBuffer());
+      chunks.push(chunk);
+    }
+    return chunk;
+  }
+
+  /** Enqueues a shader whose uniforms are the next of {@link uniforms}. */
+  dispatch(pipeline: Pipeline, group: GPUBindGroup, x: number, y: number): void {
+    const target = this.#recording;
+    const chunk = target === undefined ? this.#batch.uniforms : target.chunks[target.chunks.length - 1];
+    const command = { pipeline, group, offsets: offsetsOf[chunk.used++], x, y };
+    if (target !== undefined) {
+      target.commands.push(command);
+      return;
+    }
+    this.#batch.dispatches++;
+    this.#batch.commands.push(command);
+    if (pipeline.gpu === undefined) this.#batch.pending.add(pipeline);
+  }
+
+  /** Enqueues a copy between buffers; the promise is kept when it has gone to the queue. */
+  copy(command: CopyCommand): Promise<void> {
+    this.#batch.commands.push(command);
+    this.#flushSoon();
+    return new Promise((resolve) => this.#batch.submitted.push(resolve));
+  }
+
+  /** Enqueues a write from the host. `usedBy`: the last batch that names the buffer. */
+  write(gpu: GPUBuffer, offset: number, bytes: Uint8Array, usedBy: object | undefined): void {
+    if (usedBy === this.#batch) this.flush();
+    if (this.#waiting.length === 0) this.device.queue.writeBuffer(gpu, offset, bytes as Uint8Array<ArrayBuffer>);
+    else this.#batch.writes.push({ gpu, offset, bytes: bytes.slice() });
+  }
+
+  /** Destroys a buffer when everything enqueued so far is on its way. */
+  destroy(gpu: GPUBuffer): void {
+    this.#batch.destroyed.push(gpu);
+  }
+
+  /** Commands go to a list from here to {@link endRecording}. */
+  beginRecording(): void {
+    this.#recording = new CommandList();
+  }
+
+  endRecording(): CommandList {
+    const list = this.#recording as CommandList;
+    this.#recording = undefined;
+    // No command but its own uses these buffers.
+    for (const { buffer, words, used } of list.chunks)
+      this.device.queue.writeBuffer(buffer.gpu, 0, words, 0, used * UNIFORM_WORDS);
+    return list;
+  }
+
+  /** Enqueues a recorded list. */
+  replay(list: CommandList): void {
+    this.#batch.commands.push(list);
+    for (const { pipeline } of list.commands) if (pipeline.gpu === undefined) this.#batch.pending.add(pipeline);
+    this.flush();
+  }
+
+  /** Submits what was collected, or puts it in line behind what waits for pipelines. */
+  flush(): void {
+    const batch = this.#batch;
+    const { commands, writes, destroyed, pending } = batch;
+    if (commands.length + writes.length + destroyed.length === 0) return;
+    const ready = pending.size === 0 || [...pending].every(({ gpu }) => gpu !== undefined);
+    if (ready && this.#waiting.length === 0) {
+      this.#submit(batch);
+      this.#batch = new Batch(new UniformChunk(this.#uniforms, batch.uniforms.words));
+      return;
+    }
+    this.#waiting.push(batch);
+    this.#batch = new Batch(new UniformChunk(this.#uniforms));
+    this.#draining ??= this.#drain();
+  }
+
+  /** Waits until everything enqueued has gone to the queue. */
+  async submitted(): Promise<void> {
+    this.flush();
+    await this.#draining;
+  }
+
+  /** Forgets everything; what is destroyed anyway is destroyed now. */
+  close(): void {
+    this.#closed = true;
+    for (const batch of [...this.#waiting, this.#batch]) {
+      for (const gpu of batch.destroyed) gpu.destroy();
+      for (const resolve of batch.submitted) resolve();
+    }
+    this.#waiting.length = 0;
+    this.#batch = new Batch(new UniformChunk(this.#uniforms, this.#batch.uniforms.words));
+    this.#uniforms.gpu.destroy();
+  }
+
+  #uniformBuffer(): UniformBuffer {
+    const size = BATCH * UNIFORM_BYTES;
+    const gpu = this.device.createBuffer({ label: "uniforms", size, usage: usage.uniform | usage.copyTarget });
+    return { gpu, id: uniformBuffers++ };
+  }
+
+  /** At the end of this macrotask's synchronous part, so that several reads share a submit. */
+  #flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      this.flush();
+    });
+  }
+
+  async #drain(): Promise<void> {
+    for (let batch = this.#waiting[0]; batch !== undefined; batch = this.#waiting[0]) {
+      await Promise.all(Array.from(batch.pending, ({ compiled }) => compiled));
+      if (this.#closed) break;
+      this.#waiting.shift();
+      this.#submit(batch);
+    }
+    this.#draining = undefined;
+  }
+
+  #submit(batch: Batch): void {
+    const { queue } = this.device;
+    try {
+      for (const { gpu, offset, bytes } of batch.writes) queue.writeBuffer(gpu, offset, bytes);
+      const { words, used } = batch.uniforms;
+      if (used > 0) queue.writeBuffer(this.#uniforms.gpu, 0, words, 0, used * UNIFORM_WORDS);
+      if (batch.commands.length > 0) queue.submit([this.#encode(batch.commands)]);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.options.fail(new BackendError(`webgpu: ${reason}`, { cause: error }));
+    }
+    for (const gpu of batch.destroyed) gpu.destroy();
+    for (const resolve of batch.submitted) resolve();
+  }
+
+  #encode(commands: readonly Command[]): GPUCommandBuffer {
+    const encoder = this.device.createCommandEncoder();
+    let pass: GPUComputePassEncoder | undefined;
+    for (const command of commands) {
+      if ("from" in command) {
+        pass?.end();
+        pass = undefined;
+        encoder.copyBufferToBuffer(command.from, command.fromOffset, command.to, 0, command.bytes);
+      } else {
+        pass ??= encoder.beginComputePass();
+        if ("commands" in command) encodeDispatches(pass, command.commands);
+        else encodeDispatch(pass, command, undefined);
+      }
+    }
+    pass?.end();
+    return encoder.finish();
+  }
+}
+
+/** The dynamic offsets of each dispatch of a chunk. */
+const offsetsOf: readonly (readonly number[])[] = Array.from({ length: BATCH }, (_, i) => [i * UNIFORM_BYTES]);
+
+function encodeDispatch(pass: GPUComputePassEncoder, command: DispatchCommand, before: Pipeline | undefined): void {
+  const { pipeline, group, offsets, x, y } = command;
+  // One that did not compile: its error is reported, and what follows is void.
+  if (pipeline.gpu === undefined) return;
+  if (pipeline !== before) pass.setPipeline(pipeline.gpu);
+  pass.setBindGroup(0, group, offsets as number[]);
+  pass.dispatchWorkgroups(x, y);
+}
+
+function encodeDispatches(pass: GPUComputePassEncoder, commands: readonly DispatchCommand[]): void {
+  let before: Pipeline | undefined;
+  for (const command of commands) {
+    encodeDispatch(pass, command, before);
+    before = command.pipeline;
+  }
+}
