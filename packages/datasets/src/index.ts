@@ -10,6 +10,7 @@ export {
 } from "./batches.js";
 export { type ByteSource, fileSource, joinSources, memorySource } from "./byte-source.js";
 export { type DataSet, type DataSetOptions, dataSets, prepareDataSet } from "./data-sets.js";
+export { addBeta, addBetaLosses, MarkovChains, type MarkovOptions } from "./markov.js";
 export {
   type PrepareBytesOptions,
   type PrepareOptions,
