@@ -23,7 +23,7 @@ export const packages = {
   tokenizer: ["files"],
   datasets: ["files", "random", "tokenizer"],
   train: ["datasets", "files", "models", "nn", "random", "tensor"],
-  eval: ["datasets", "files", "models", "tensor", "tokenizer"],
+  eval: ["datasets", "files", "models", "random", "tensor", "tokenizer"],
   conformance: ["differential", "files", "models", "nn", "random", "ssm", "tensor"],
 };
 

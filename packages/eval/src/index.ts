@@ -1,4 +1,7 @@
-// Layer: eval. The public entry: perplexity, bits per byte and per character, and loss by position.
+// Layer: eval. The public entry: perplexity and bits per byte, loss by position, tasks, and what a task asks of a model.
+export { type CacheOptions, cachedModel } from "./cache.js";
+export { type CarriedModel, type CarriedRows, carried } from "./carried.js";
+export { encodePair, RequestError, type TextTokens, type TokenPair } from "./continuation.js";
 export {
   type Batching,
   type EvaluateOptions,
@@ -9,3 +12,27 @@ export {
   type ScoredModel,
 } from "./evaluate.js";
 export type { TextMeasure } from "./extent.js";
+export { aggregations, type Metric, metrics, type Outcome, type Value } from "./metrics.js";
+export type {
+  Answer,
+  CallOptions,
+  ContinuationRequest,
+  ContinuationScore,
+  EvaluatedModel,
+  GenerationRequest,
+} from "./model.js";
+export { lossByPosition, type PositionOptions, type PositionResult, smoothed } from "./positions.js";
+export { type ModelText, type RecurrentOptions, recurrentModel } from "./recurrent.js";
+export { type Rendered, render } from "./render.js";
+export {
+  type MetricResult,
+  type RunTaskOptions,
+  runTask,
+  type TaskProgress,
+  type TaskResult,
+  type TaskSample,
+} from "./runTask.js";
+export { type Bootstrap, bootstrap, meanError } from "./statistics.js";
+export { type OutputType, parseTask, type Task, TaskError } from "./task.js";
+export { findTasks, loadTask, shippedTasks } from "./taskFiles.js";
+export { type Document, TemplateError } from "./template.js";
