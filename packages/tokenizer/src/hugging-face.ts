@@ -1,6 +1,7 @@
 // Layer: tokenizer. `tokenizer.json` through @huggingface/tokenizers, with a cache of words in front and exact bytes behind it.
 // Knows no file: it gets parsed JSON.
 import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { characterBytes, spaceClass, wordPattern } from "./byte-level.js";
 import { ByteStream, textDecoder, WindowStream } from "./stream.js";
 import {
   type DecodeOptions,
@@ -13,6 +14,7 @@ import {
   UnknownSymbolError,
   utf8Length,
 } from "./tokenizer.js";
+import { spaceBefore, WordCache } from "./word-cache.js";
 
 type JsonObject = { readonly [key: string]: unknown };
 
@@ -27,24 +29,20 @@ interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special: boolean;
+  /** Whether it is looked for after the text has been normalized. */
+  readonly normalized: boolean;
   readonly plain: boolean;
+}
+
+/** What is used of the library's model. */
+interface LibraryModel {
+  readonly tokens_to_ids: ReadonlyMap<string, number>;
+  /** Merges each word. */
+  encode(words: string[]): string[];
 }
 
 const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
-
-/** The byte behind each character of a byte-level vocabulary: printable Latin-1 is itself, the rest moved to U+0100 and on. */
-function byteTable(): Map<string, number> {
-  const table = new Map<string, number>();
-  let moved = 0x100;
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    table.set(String.fromCharCode(printable ? byte : moved++), byte);
-  }
-  return table;
-}
-
-const table = byteTable();
 
 function addedTokens(tokenizer: JsonObject): AddedToken[] {
   const list = Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens.filter(isObject) : [];
@@ -52,6 +50,7 @@ function addedTokens(tokenizer: JsonObject): AddedToken[] {
     id: Number(token.id),
     content: String(token.content),
     special: token.special === true,
+    normalized: token.normalized === true,
     plain: token.lstrip !== true && token.rstrip !== true && token.single_word !== true,
   }));
 }
@@ -118,13 +117,24 @@ function wordsAreIndependent(
     preTokenizer.add_prefix_space !== true &&
     config?.remove_space !== true &&
     config?.do_lowercase_and_remove_accent !== true &&
-    added.every(({ content, plain }) => plain && !/\S\s/.test(content))
+    added.every(({ content, plain }) => plain && content !== "" && !innerSpace.test(content))
   );
 }
 
-/** Words that are remembered, and how long one may be. */
-const cacheWords = 1 << 16;
-const cacheWordLength = 48;
+/** White space behind something else: a token that holds it could lie across a place where text is cut. */
+const innerSpace = new RegExp(`[^${spaceClass}][${spaceClass}]`);
+
+/**
+ * The same pre-tokenizer with white space as Unicode has it. The library's own pattern has JavaScript's, by which U+0085 and U+FEFF
+ * give other tokens than the tokenizer was trained with.
+ */
+function exactSpaces(preTokenizer: unknown): unknown {
+  if (!isObject(preTokenizer) || preTokenizer.type !== "ByteLevel" || preTokenizer.use_regex === false)
+    return preTokenizer;
+  if (preTokenizer.add_prefix_space === true) return preTokenizer;
+  const split = { type: "Split", pattern: { Regex: wordPattern }, behavior: "Isolated", invert: false };
+  return { type: "Sequence", pretokenizers: [split, { ...preTokenizer, use_regex: false }] };
+}
 
 /** How far around a cut the encodings are compared, and how many places are tried. */
 const cutContext = 256;
@@ -138,8 +148,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly #tokenizer: JsonObject;
   readonly #config: JsonObject | undefined;
   readonly #specialIds: ReadonlySet<number>;
-  readonly #independentWords: boolean;
-  readonly #words = new Map<string, readonly number[]>();
+  /** Where words are independent of what stands around them. */
+  readonly #words: WordCache | undefined;
   /** For byte-level decoders: the bytes of each id, made when first asked for. */
   readonly #bytes: (Uint8Array | undefined)[] | undefined;
   readonly #added: ReadonlyMap<number, string>;
@@ -159,7 +169,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.vocabSize = sizeOf(source, tokenizer, added);
     const whole = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...tokenizer };
     try {
-      this.#library = new Library({ ...whole, added_tokens: tokenizer.added_tokens ?? [] }, config ?? {});
+      this.#library = new Library(
+        { ...whole, pre_tokenizer: exactSpaces(whole.pre_tokenizer), added_tokens: tokenizer.added_tokens ?? [] },
+        config ?? {},
+      );
     } catch (error) {
       throw new TokenizerFormatError(source, `the tokenizer library refuses it: ${(error as Error).message}`, {
         cause: error,
@@ -170,32 +183,33 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.specialTokens = specialTokens(added, config, (token) => this.#library.token_to_id(token));
     this.#specialIds = new Set(added.filter(({ special }) => special).map(({ id }) => id));
     this.#added = new Map(added.map(({ id, content }) => [id, content]));
-    this.#independentWords = wordsAreIndependent(tokenizer, added, config);
+    this.#words = wordsAreIndependent(tokenizer, added, config) ? this.#wordCache(added) : undefined;
     this.#bytes = isObject(tokenizer.decoder) && tokenizer.decoder.type === "ByteLevel" ? [] : undefined;
   }
 
-  encode(text: string, { addSpecialTokens = false }: EncodeOptions = {}): Int32Array {
-    if (!this.#independentWords || addSpecialTokens) return Int32Array.from(this.#encode(text, addSpecialTokens));
-    let ids = new Int32Array(Math.max(16, text.length >> 1));
-    let count = 0;
-    for (const match of text.matchAll(/\s*\S+|\s+/g)) {
-      const word = match[0];
-      let encoded = this.#words.get(word);
-      if (!encoded) {
-        encoded = this.#encode(word, false, match.index);
-        if (word.length <= cacheWordLength && this.#words.size < cacheWords) this.#words.set(word, encoded);
-      }
-      if (count + encoded.length > ids.length) {
-        const larger = new Int32Array(2 * ids.length + encoded.length);
-        larger.set(ids);
-        ids = larger;
-      }
-      for (const id of encoded) ids[count++] = id;
-    }
-    return ids.slice(0, count);
+  #wordCache(added: readonly AddedToken[]): WordCache | undefined {
+    const { normalizer } = this.#library;
+    const model = this.#library.model as LibraryModel | null;
+    if (model === null || !isObject(this.#tokenizer.model) || this.#tokenizer.model.type !== "BPE") return undefined;
+    const idsOf = (normalized: boolean) =>
+      new Map(
+        added
+          .filter((token) => (token.normalized && normalizer !== null) === normalized)
+          .map(({ content, id }) => [normalized ? content.normalize("NFC") : content, id]),
+      );
+    const merge = (word: string): number[] => {
+      const ids = model.encode([word]).map((token) => model.tokens_to_ids.get(token));
+      return ids.filter((id) => id !== undefined); // what a BPE without an unknown token lacks is dropped
+    };
+    return new WordCache({ before: idsOf(false), after: idsOf(true), nfc: normalizer !== null, merge });
   }
 
-  #encode(text: string, special: boolean, offset = 0): readonly number[] {
+  encode(text: string, { addSpecialTokens = false }: EncodeOptions = {}): Int32Array {
+    if (this.#words && !addSpecialTokens) return this.#words.encode(text);
+    return Int32Array.from(this.#encode(text, addSpecialTokens));
+  }
+
+  #encode(text: string, special: boolean): readonly number[] {
     if (text === "" && !special) return [];
     const { ids, tokens } = this.#library.encode(text, { add_special_tokens: special });
     const missing = (ids as (number | undefined)[]).findIndex((id) => id === undefined || id === null);
@@ -205,7 +219,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
       token === undefined
         ? `text ${JSON.stringify(text.slice(0, 40))} (a part of it)`
         : `token ${JSON.stringify(token)}`,
-      offset,
+      0,
       "its tokenizer.json has no token for the unknown",
     );
   }
@@ -256,7 +270,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     if (known) return known;
     const added = this.#added.get(id);
     const token = added ?? this.#library.id_to_token(id) ?? replacement;
-    const values = added === undefined ? [...token].map((character) => table.get(character)) : [undefined];
+    const values = added === undefined ? [...token].map((character) => characterBytes.get(character)) : [undefined];
     const bytes = values.includes(undefined) ? new TextEncoder().encode(token) : Uint8Array.from(values as number[]);
     if (this.#bytes && id >= 0 && id < this.vocabSize) this.#bytes[id] = bytes;
     return bytes;
@@ -280,11 +294,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * must give the same ids.
    */
   safeCut(text: string): number {
-    let at = this.#independentWords ? text.length : text.length - cutContext;
+    let at = this.#words ? text.length : text.length - cutContext;
     for (let tries = 0; tries < cutTries; tries++) {
       at = spaceBefore(text, at);
       if (at <= 0) return 0;
-      if (this.#independentWords || this.#sameWhenCut(text, at)) return at;
+      if (this.#words || this.#sameWhenCut(text, at)) return at;
     }
     return 0;
   }
@@ -300,11 +314,4 @@ export class HuggingFaceTokenizer implements Tokenizer {
   toJSON(): HuggingFaceJSON {
     return { kind: "tokenizer.json", tokenizer: this.#tokenizer, ...(this.#config && { config: this.#config }) };
   }
-}
-
-/** The last place before `end` where a run of white space starts; 0 where there is none. */
-function spaceBefore(text: string, end: number): number {
-  const isSpace = (at: number) => /\s/.test(text.charAt(at));
-  for (let at = end - 1; at > 0; at--) if (isSpace(at) && !isSpace(at - 1)) return at;
-  return 0;
 }

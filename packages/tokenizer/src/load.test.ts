@@ -70,7 +70,7 @@ describe("a wrong folder", () => {
     );
     await files.makeDirectory("empty");
     await expect(loadTokenizer(files, "empty")).rejects.toThrow(
-      "empty: the folder holds neither tokenizer.json nor diffmamba_tokenizer.json",
+      "empty: the folder holds neither tokenizer.json nor diffmamba_tokenizer.json nor vocab.json with merges.txt",
     );
     await expect(loadTokenizer(files, "empty")).rejects.toBeInstanceOf(FileError);
   });
@@ -88,8 +88,8 @@ describe("a wrong folder", () => {
   it.each([
     [
       "kind",
-      { kind: "words", version: 1 },
-      'its "kind" is "words"; expected "characters", "bytes" or "tokenizer.json"',
+      { kind: "syllables", version: 1 },
+      'its "kind" is "syllables"; expected "characters", "bytes", "words" or "tokenizer.json"',
     ],
     ["version", { kind: "bytes", version: 2 }, 'its "version" is 2; this package reads version 1'],
     ["alphabet", { kind: "characters", version: 1 }, 'its "alphabet" is not a string'],

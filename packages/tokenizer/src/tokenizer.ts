@@ -27,7 +27,7 @@ export interface TokenStream {
   end(): string;
 }
 
-export type TokenizerKind = "characters" | "bytes" | "tokenizer.json";
+export type TokenizerKind = "characters" | "bytes" | "words" | "tokenizer.json";
 
 export interface Tokenizer {
   readonly kind: TokenizerKind;
@@ -103,4 +103,15 @@ export function utf8Length(text: string): number {
     } else length += 2;
   }
   return length;
+}
+
+/**
+ * The size of a vocabulary rounded up to a multiple, for embeddings whose rows come in multiples: 50,257 becomes 50,304 with 64.
+ * The ids that are added have no text.
+ */
+export function paddedVocabSize(vocabSize: number, multiple: number): number {
+  if (!Number.isSafeInteger(multiple) || multiple < 1) {
+    throw new RangeError(`a vocabulary is padded to a multiple of a whole number above 0, got ${multiple}`);
+  }
+  return Math.ceil(vocabSize / multiple) * multiple;
 }

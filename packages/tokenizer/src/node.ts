@@ -1,0 +1,59 @@
+// Layer: tokenizer, the Node entry. Counting words and encoding texts on several threads, by a pool of workers.
+// Knows no text and no file of a user's.
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import Tinypool from "tinypool";
+import type { WordCounter, WordCounts } from "./bpe.js";
+import type { Encoded, TextsEncoder } from "./encode-texts.js";
+import type { Tokenizer } from "./tokenizer.js";
+import type { PoolData, Task } from "./work.js";
+
+export interface PoolOptions {
+  /** Workers; as many as there are processors unless told. The result is the same with any number. */
+  readonly threads?: number;
+}
+
+/** The workers' script: beside this file where it is built; sources, which no worker can run, take the built one. */
+function scriptPath(): string {
+  const beside = fileURLToPath(new URL("./work.js", import.meta.url));
+  if (existsSync(beside)) return beside;
+  const built = fileURLToPath(new URL("../dist/work.js", import.meta.url));
+  if (existsSync(built)) return built;
+  throw new Error(`${built} is missing: workers run the built package; build it with \`npm run build\`.`);
+}
+
+function openPool(workerData: PoolData, threads: number = availableParallelism()): Tinypool {
+  if (!Number.isSafeInteger(threads) || threads < 1) {
+    throw new RangeError(`"threads" wants a whole number above 0, got ${threads}`);
+  }
+  return new Tinypool({
+    filename: scriptPath(),
+    workerData,
+    minThreads: threads,
+    maxThreads: threads,
+    concurrentTasksPerWorker: 1,
+    execArgv: [], // a test runner's flags and loaders are not for the built script
+    trackUnmanagedFds: false,
+  });
+}
+
+/** Counts words on several threads, for `trainBpe`. Dispose it when done (`await using`). */
+export function wordCounter({ threads }: PoolOptions = {}): WordCounter & AsyncDisposable {
+  const pool = openPool({}, threads);
+  return {
+    size: pool.options.maxThreads,
+    count: (text) => pool.run({ kind: "count", text } satisfies Task) as Promise<WordCounts>,
+    [Symbol.asyncDispose]: () => pool.destroy(),
+  };
+}
+
+/** Encodes texts on several threads. Dispose it when done (`await using`). */
+export function textsEncoder(tokenizer: Tokenizer, { threads }: PoolOptions = {}): TextsEncoder & AsyncDisposable {
+  const pool = openPool({ tokenizer: tokenizer.toJSON() }, threads);
+  return {
+    size: pool.options.maxThreads,
+    encode: (texts) => pool.run({ kind: "encode", texts } satisfies Task) as Promise<Encoded>,
+    [Symbol.asyncDispose]: () => pool.destroy(),
+  };
+}
