@@ -29,6 +29,7 @@ export {
 export { PlainVocabulary, Vocabulary } from "./heads.js";
 export { readConfig, writeConfig } from "./hf/config.js";
 export { configName, describeModel, type ModelDescription, type SaveOptions, type TokenIds } from "./hf/folder.js";
+export { countProbabilities, type MarkovCounterOptions, markovCounter } from "./markov.js";
 export { type ForwardOptions, type LayerLambda, type LossOptions, MambaLM } from "./model.js";
 export { extend, type PrefillOptions, type Prompt, prefill } from "./prefill.js";
 export { preset, presetNames } from "./presets.js";

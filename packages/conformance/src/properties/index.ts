@@ -2,9 +2,15 @@
 // Knows the lists of properties. Knows no property.
 
 import { compositionProperties } from "./compositions.js";
+import { markovProperties } from "./markov.js";
 import type { Property } from "./property.js";
 import { sequenceProperties } from "./sequences.js";
 import { valueProperties } from "./values.js";
 
 /** Every property. */
-export const properties: readonly Property[] = [...sequenceProperties, ...compositionProperties, ...valueProperties];
+export const properties: readonly Property[] = [
+  ...sequenceProperties,
+  ...compositionProperties,
+  ...valueProperties,
+  ...markovProperties,
+];
