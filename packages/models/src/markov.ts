@@ -65,8 +65,8 @@ function fill(model: MambaLM, symbols: number, beta: number): void {
     throw new Error("markovCounter: not this model");
   /** Fills a matrix of `columns` columns, entry by entry. */
   const write = (parameter: Tensor, columns: number, entry: (row: number, column: number) => number) => {
-    const Floats = parameter.dtype === "f64" ? Float64Array : Float32Array;
-    parameter.write(Floats.from({ length: parameter.size }, (_, i) => entry(Math.floor(i / columns), i % columns)));
+    const values = Array.from({ length: parameter.size }, (_, i) => entry(Math.floor(i / columns), i % columns));
+    parameter.write(parameter.dtype === "f64" ? Float64Array.from(values) : Float32Array.from(values));
   };
   const all = (parameter: Tensor, value: number) => write(parameter, 1, () => value);
   for (const parameter of model.parameters()) all(parameter, 0);

@@ -43,7 +43,11 @@ const counter: Property = {
       const worst = rows
         .flatMap((row) => rule(row, symbols, beta))
         .reduce((most, p, i) => Math.max(most, Math.abs(own[i] - p)), 0);
-      checks.push({ ...check(`${symbols} symbols`, worst <= tolerance), error: worst, tolerance });
+      checks.push({
+        ...check(`${symbols} symbols`, worst <= tolerance, `a probability is ${worst} off`),
+        error: worst,
+        tolerance,
+      });
     }
     return checks;
   },
