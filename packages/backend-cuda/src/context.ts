@@ -22,7 +22,7 @@ export interface DeviceProperties {
 export type Argument =
   | { readonly kind: "pointer"; readonly address: number }
   | { readonly kind: "i32" | "i64" | "f32"; readonly value: number }
-  | { readonly kind: "ints"; readonly values: readonly number[] };
+  | { readonly kind: "ints" | "longs"; readonly values: readonly number[] };
 
 /** The address of a view's first element; null where the view is absent. */
 export function pointer(view: View | undefined): Argument {
@@ -40,6 +40,9 @@ export const f32 = (value: number): Argument => ({ kind: "f32", value });
 
 /** A structure of `int`s, passed by value; shorter lists are filled up with zeros by the caller. */
 export const ints = (values: readonly number[]): Argument => ({ kind: "ints", values });
+
+/** A structure of `long long`s, passed by value. */
+export const longs = (values: readonly number[]): Argument => ({ kind: "longs", values });
 
 /** The address of a view's first element, as a number. */
 export function addressOf({ buffer, dtype, offset }: View): number {

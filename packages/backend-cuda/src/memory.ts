@@ -65,7 +65,7 @@ export class Pool {
   readonly #segments = new Set<Block>();
   #held = 0;
   #live = 0;
-  #closed = false;
+  #onClosed: (() => void) | undefined;
 
   constructor(private readonly options: PoolOptions) {}
 
@@ -103,7 +103,8 @@ export class Pool {
       this.#absorb(joined, block);
     }
     this.#insert(joined);
-    if (!this.options.reuse || (this.#closed && this.#live === 0)) this.trim();
+    if (!this.options.reuse) this.trim();
+    this.#endWhenIdle();
   }
 
   /** Gives back all segments of which nothing is in use. @returns their bytes */
@@ -120,10 +121,23 @@ export class Pool {
     return given;
   }
 
-  /** Everything goes back as soon as nothing of it is in use. */
-  close(): void {
-    this.#closed = true;
+  /** Everything goes back as soon as nothing of it is in use; `done` is called then. */
+  close(done: () => void = () => undefined): void {
+    this.#onClosed = done;
+    this.#endWhenIdle();
+  }
+
+  /** Gives all segments back, also those in use. Nothing may be freed afterwards. */
+  releaseAll(): void {
+    for (const { address } of this.#segments) this.options.source.release(address);
+    this.#segments.clear();
+    this.#held = 0;
+  }
+
+  #endWhenIdle(): void {
+    if (this.#onClosed === undefined || this.#live > 0) return;
     this.trim();
+    this.#onClosed();
   }
 
   #list(block: Block): Block[] {

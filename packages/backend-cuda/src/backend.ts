@@ -1,0 +1,347 @@
+// Layer: CUDA backend. One device behind the Backend interface: memory from pools, kernels on one stream, recordings as CUDA graphs.
+// Knows the addon and the pools. Knows no Tensor, no kernel's arithmetic and no grid.
+
+import {
+  type Backend,
+  type BackendBuffer,
+  BackendError,
+  bytesPerElement,
+  contiguousStrides,
+  type DType,
+  type Kernels,
+  LifetimeError,
+  type Recording,
+  sizeOf,
+  type View,
+} from "@diffmamba/tensor";
+import type { Addon } from "./addon.js";
+import { ArgumentBuffer } from "./arguments.js";
+import { addressOf, type DeviceProperties, i64, type Launch, longs, pointer } from "./context.js";
+import { createKernels, type Product, type ProductContext } from "./kernels/index.js";
+import { type CudaBuffer, Pool } from "./memory.js";
+
+export interface CudaBackendOptions {
+  /** The device's number. */
+  readonly index: number;
+  /** Whether f32 matrix products may round their factors to TF32. */
+  readonly tf32: boolean;
+  /** Whether memory is kept for reuse. */
+  readonly reuse: boolean;
+  /** Whether matrix products go through cuBLASLt where it is there. */
+  readonly blas: boolean;
+}
+
+/** Reads of more bytes wait on the spot: pinned memory for them would cost more than the wait. */
+const MOST_PINNED_READ = 2 ** 22;
+
+/** Numbers that one launch of `store_table` writes. */
+const TABLE_PART = 496;
+
+const floatTypes: Partial<Record<DType, number>> = { f32: 0, bf16: 1, f16: 2 };
+
+/** The array of all devices of this thread. */
+const packed = new ArgumentBuffer();
+
+export class CudaBackend implements Backend {
+  readonly name = "cuda";
+  readonly device: string;
+  readonly dtypes: ReadonlySet<DType> = new Set(["f32", "bf16", "f16", "i32", "u8"]);
+  readonly holdsData = true;
+  readonly kernels: Kernels;
+  /** The device's number on the native side. */
+  readonly #handle: number;
+  readonly #kernelNumbers = new Map<string, number>();
+  readonly #main: Pool;
+  /** Where memory comes from now: the pool of the recording that is made, else the main one. */
+  #pool: Pool;
+  readonly #pools = new Set<Pool>();
+  #temporaries: CudaBuffer[] = [];
+  readonly #pending = new Set<Promise<void>>();
+  #recording = false;
+  #disposed = false;
+
+  constructor(
+    private readonly addon: Addon,
+    kernels: Uint8Array,
+    readonly properties: DeviceProperties,
+    private readonly options: CudaBackendOptions,
+  ) {
+    const { name, computeCapability, memoryBytes } = properties;
+    this.device = `${name}, sm_${computeCapability}, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB`;
+    this.#handle = this.#native(() => addon.open(options.index, kernels));
+    this.#main = this.#newPool(options.reuse);
+    this.#pool = this.#main;
+    const context: ProductContext = {
+      device: properties,
+      tf32: options.tf32,
+      launch: (launch) => this.#launch(launch),
+      temporary: (shape, dtype) => this.#temporary(shape, dtype),
+      clear: (view) => this.#clear(view),
+      table: (words) => this.#table(words),
+      multiply: (product) => this.#multiply(product),
+    };
+    this.kernels = this.#guarded(createKernels(context));
+  }
+
+  get recording(): boolean {
+    return this.#recording;
+  }
+
+  /** The file of cuBLASLt, or why there is none. Opens it. */
+  blas(): string {
+    if (!this.options.blas) return "turned off";
+    const found = this.addon.blas(this.#handle);
+    return found.missing ?? (found as { file: string }).file;
+  }
+
+  allocate(bytes: number): BackendBuffer {
+    this.#check();
+    return this.#pool.allocate(bytes);
+  }
+
+  free(buffer: BackendBuffer): void {
+    // After the end all memory has been given back already.
+    if (!this.#disposed) (buffer as CudaBuffer).pool.free(buffer as CudaBuffer);
+  }
+
+  write(buffer: BackendBuffer, byteOffset: number, bytes: Uint8Array): void {
+    this.#check();
+    this.#refuseWhileRecording("a write from the host");
+    const address = this.#range(buffer, byteOffset, bytes.byteLength);
+    this.#native(() => this.addon.write(this.#handle, address, bytes));
+  }
+
+  async read(buffer: BackendBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    this.#check();
+    this.#refuseWhileRecording("a read");
+    const address = this.#range(buffer, byteOffset, byteLength);
+    const bytes = new Uint8Array(byteLength);
+    await this.#wait(address, bytes);
+    return bytes;
+  }
+
+  async synchronize(): Promise<void> {
+    this.#check();
+    this.#refuseWhileRecording("a wait");
+    await this.#wait(0, new Uint8Array(0));
+  }
+
+  heldBytes(): number {
+    let bytes = 0;
+    for (const pool of this.#pools) bytes += pool.heldBytes;
+    return bytes;
+  }
+
+  record(fn: () => void): Recording {
+    this.#check();
+    this.#refuseWhileRecording("another recording");
+    const pool = this.#newPool(true);
+    this.#native(() => this.addon.beginCapture(this.#handle));
+    this.#recording = true;
+    this.#pool = pool;
+    let failure: unknown;
+    try {
+      fn();
+    } catch (error) {
+      failure = error ?? new BackendError("cuda: the recorded function failed.");
+    }
+    this.#recording = false;
+    this.#pool = this.#main;
+    let graph: number | undefined;
+    try {
+      // Ended also after a failure: until then the stream takes nothing else.
+      ({ graph } = this.#native(() => this.addon.endCapture(this.#handle)));
+    } catch (error) {
+      failure ??= error;
+    }
+    if (failure !== undefined || graph === undefined) {
+      if (graph !== undefined) this.addon.destroyGraph(this.#handle, graph);
+      this.#closePool(pool);
+      throw failure;
+    }
+    return this.#recordingOf(graph, pool);
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await Promise.allSettled(this.#pending);
+    for (const pool of this.#pools) pool.releaseAll();
+    this.#pools.clear();
+    this.addon.close(this.#handle);
+  }
+
+  #recordingOf(graph: number, pool: Pool): Recording {
+    let disposed = false;
+    return {
+      replay: () => {
+        this.#check();
+        if (disposed) throw new LifetimeError("cuda: the recording was disposed.");
+        this.#refuseWhileRecording("a replay");
+        this.#native(() => this.addon.replay(this.#handle, graph));
+      },
+      dispose: () => {
+        if (disposed || this.#disposed) return;
+        disposed = true;
+        this.addon.destroyGraph(this.#handle, graph);
+        this.#closePool(pool);
+      },
+    };
+  }
+
+  #newPool(reuse: boolean): Pool {
+    const { addon } = this;
+    const pool = new Pool({
+      source: {
+        allocate: (bytes) => this.#native(() => addon.allocate(this.#handle, bytes)),
+        release: (address) => addon.release(this.#handle, address),
+      },
+      reuse,
+      // What a recording's pool keeps belongs to its graph.
+      onExhausted: () => this.#main.trim(),
+    });
+    this.#pools.add(pool);
+    return pool;
+  }
+
+  #closePool(pool: Pool): void {
+    pool.close(() => this.#pools.delete(pool));
+  }
+
+  #launch(launch: Launch): void {
+    let number = this.#kernelNumbers.get(launch.kernel);
+    if (number === undefined) {
+      number = this.addon.kernel(this.#handle, launch.kernel);
+      if (number < 0) {
+        throw new BackendError(
+          `cuda: the kernel ${launch.kernel} is not in the file of kernels; build it again: scripts/build-addon.mjs.`,
+        );
+      }
+      this.#kernelNumbers.set(launch.kernel, number);
+    }
+    if (!packed.launch(number, launch)) return;
+    this.addon.share(packed.bytes);
+    try {
+      this.addon.launch(this.#handle);
+    } catch (error) {
+      throw new BackendError(`cuda: ${launch.kernel}: ${(error as Error).message}.`, { cause: error });
+    }
+  }
+
+  #temporary(shape: readonly number[], dtype: DType): View {
+    const buffer = this.#pool.allocate(sizeOf(shape) * bytesPerElement[dtype]);
+    this.#temporaries.push(buffer);
+    return { buffer, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+  }
+
+  #clear(view: View): void {
+    const bytes = sizeOf(view.shape) * bytesPerElement[view.dtype];
+    if (bytes > 0) this.#native(() => this.addon.clear(this.#handle, addressOf(view), bytes));
+  }
+
+  #table(words: readonly number[]): View {
+    const table = this.#temporary([2 * words.length], "i32");
+    for (let from = 0; from < words.length; from += TABLE_PART) {
+      const part = words.slice(from, from + TABLE_PART);
+      const count = part.length;
+      while (part.length < TABLE_PART) part.push(0);
+      this.#launch({
+        kernel: "store_table",
+        grid: 1,
+        block: 512,
+        args: [pointer({ ...table, offset: 2 * from }), i64(count), longs(part)],
+      });
+    }
+    return table;
+  }
+
+  #multiply({ a, b, out, m, n, k, batch, accumulate }: Product): boolean {
+    const [type, outType] = [floatTypes[a.view.dtype], floatTypes[out.view.dtype]];
+    if (!this.options.blas || type === undefined || outType === undefined) return false;
+    packed.doubles([
+      type,
+      outType,
+      Number(this.options.tf32),
+      Number(a.transposed),
+      Number(b.transposed),
+      Number(accumulate),
+      m,
+      n,
+      k,
+      batch,
+      a.pitch,
+      b.pitch,
+      out.pitch,
+      a.step,
+      b.step,
+      out.step,
+      addressOf(a.view),
+      addressOf(b.view),
+      addressOf(out.view),
+    ]);
+    this.addon.share(packed.bytes);
+    return this.#native(() => this.addon.multiply(this.#handle));
+  }
+
+  /** Waits for what was enqueued, and for a copy of memory to the host. */
+  async #wait(address: number, bytes: Uint8Array): Promise<void> {
+    const pending = this.#native(() => this.addon.read(this.#handle, address, bytes, MOST_PINNED_READ));
+    if (pending === undefined) return;
+    this.#pending.add(pending);
+    try {
+      await pending;
+    } catch (error) {
+      throw new BackendError(`cuda: ${(error as Error).message}.`, { cause: error });
+    } finally {
+      this.#pending.delete(pending);
+    }
+  }
+
+  /** The same kernels, which check that there still is a device, and give back temporaries in the end. */
+  #guarded(kernels: Kernels): Kernels {
+    const guard =
+      (run: (...args: unknown[]) => void) =>
+      (...args: unknown[]): void => {
+        this.#check();
+        try {
+          run(...args);
+        } finally {
+          const used = this.#temporaries;
+          if (used.length > 0) {
+            this.#temporaries = [];
+            for (const buffer of used) buffer.pool.free(buffer);
+          }
+        }
+      };
+    const entries = Object.entries(kernels) as [string, (...args: unknown[]) => void][];
+    return Object.fromEntries(entries.map(([name, run]) => [name, guard(run)])) as unknown as Kernels;
+  }
+
+  /** A call of the native side, whose errors are told as the backend's. */
+  #native<T>(call: () => T): T {
+    try {
+      return call();
+    } catch (error) {
+      if (error instanceof BackendError) throw error;
+      throw new BackendError(`cuda: ${(error as Error).message}.`, { cause: error });
+    }
+  }
+
+  /** The address of a part of a buffer. */
+  #range(buffer: BackendBuffer, byteOffset: number, byteLength: number): number {
+    if (!(byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= buffer.bytes)) {
+      throw new BackendError(
+        `cuda: bytes ${byteOffset} to ${byteOffset + byteLength} are outside a buffer of ${buffer.bytes}.`,
+      );
+    }
+    return (buffer as CudaBuffer).address + byteOffset;
+  }
+
+  #refuseWhileRecording(what: string): void {
+    if (this.#recording) throw new BackendError(`cuda: ${what} cannot be part of a recording.`);
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new LifetimeError("cuda: the backend was disposed.");
+  }
+}

@@ -1,0 +1,16 @@
+// Layer: CUDA kernels. All kernels of the backend in one table. Knows the files of kernels and nothing else.
+
+import type { Kernels } from "@diffmamba/tensor";
+import { elementwiseKernels } from "./elementwise.js";
+import { indexingKernels } from "./indexing.js";
+import { matmulKernels, type ProductContext } from "./matmul.js";
+import { reduceKernels } from "./reduce.js";
+
+export type { Product, ProductContext } from "./matmul.js";
+
+export const createKernels = (context: ProductContext): Kernels => ({
+  ...elementwiseKernels(context),
+  ...reduceKernels(context),
+  ...matmulKernels(context),
+  ...indexingKernels(context),
+});

@@ -1,0 +1,148 @@
+// Layer: CUDA kernels. Matrix products: what their layouts are, and who computes them: own kernels for few rows, cuBLASLt for the rest,
+// own tiles where it is absent or refuses. Knows layouts and native/kernels/matmul.cu. Knows no device.
+
+import { BackendError, bytesPerElement, formatShape, type Kernels, type View } from "@diffmamba/tensor";
+import { type Argument, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
+
+/** A batch of matrices: each has one contiguous axis, `transposed` where that is the first, and a pitch in the other. */
+export interface Matrices {
+  readonly view: View;
+  readonly transposed: boolean;
+  readonly pitch: number;
+  /** Elements from one matrix to the next. */
+  readonly step: number;
+}
+
+/** out (batch, m, n) = a (batch, m, k) b (batch, k, n), or is added to. */
+export interface Product {
+  readonly a: Matrices;
+  readonly b: Matrices;
+  readonly out: Matrices;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly batch: number;
+  readonly accumulate: boolean;
+}
+
+export interface ProductContext extends KernelContext {
+  readonly tf32: boolean;
+  /** Enqueues a product on cuBLASLt. @returns false where it is absent, or does not take such a one */
+  multiply(product: Product): boolean;
+}
+
+/** Most rows of `a` for which the time is that of reading `b`. */
+const FEW_ROWS = 8;
+const THREADS = 256;
+const TILE = { f32: 64, half: 128 };
+/** Matrices of a batch that one launch takes. */
+const MOST_BATCH = 65535;
+
+/** @throws BackendError where a matrix has no contiguous axis */
+export function matricesOf(name: string, view: View): Matrices {
+  const [batch, rows, columns] = view.shape;
+  const [step, row, column] = view.strides;
+  const found = { view, step: batch === 1 ? 0 : step };
+  // The pitch of a single line is never used: one that keeps vectors aligned is as good as any.
+  const alone = (n: number) => Math.ceil(n / 8) * 8;
+  if ((column === 1 || columns === 1) && (row >= columns || rows === 1)) {
+    return { ...found, transposed: false, pitch: rows === 1 ? alone(columns) : row };
+  }
+  if ((row === 1 || rows === 1) && (column >= rows || columns === 1)) {
+    return { ...found, transposed: true, pitch: columns === 1 ? alone(rows) : column };
+  }
+  throw new BackendError(
+    `cuda: matmul: ${name} ${formatShape(view.shape)} has strides ${formatShape(view.strides)}; one axis of each matrix must be ` +
+      "contiguous. Make it contiguous first.",
+  );
+}
+
+/** Whether vectors of 16 bytes may be read along the contiguous axis. */
+function comesInVectors({ view, pitch, step }: Matrices): boolean {
+  return isAligned(view, 16, pitch, step);
+}
+
+/** How the kernel for few rows is cut: rows at once, and columns to a warp. Undefined where it is not for this product. */
+export function skinnyPlan({ a, b, m, n, k, batch }: Product): { rows: number; columns: number } | undefined {
+  const vector = 16 / bytesPerElement[a.view.dtype];
+  const fits = batch === 1 && m <= FEW_ROWS && b.transposed && !a.transposed && k % vector === 0;
+  if (!fits || !comesInVectors(a) || !comesInVectors(b)) return undefined;
+  const rows = m <= 2 ? m : m <= 4 ? 4 : 8;
+  // Many columns are taken two at a time; of few, each gets a warp, so that the whole device reads.
+  return { rows, columns: rows > 2 || n >= 8192 ? 2 : 1 };
+}
+
+const matrixArguments = (x: Matrices): readonly Argument[] => [
+  i64(x.pitch),
+  i64(x.step),
+  i32(x.transposed),
+  i32(comesInVectors(x)),
+];
+
+export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> {
+  const skinny = (product: Product, { rows, columns }: { rows: number; columns: number }): void => {
+    const { a, b, out, m, n, k, accumulate } = product;
+    const warps = 4;
+    context.launch({
+      kernel: `matmul_skinny${rows}x${columns}_${a.view.dtype}`,
+      grid: Math.ceil(n / columns / warps),
+      block: 32 * warps,
+      args: [
+        pointer(a.view),
+        pointer(b.view),
+        pointer(out.view),
+        ...[m, n, k, a.pitch, b.pitch, out.pitch].map(i32),
+        i32(accumulate),
+        i32(out.view.dtype === "f32"),
+      ],
+    });
+  };
+
+  const tiles = ({ a, b, out, m, n, k, batch, accumulate }: Product): void => {
+    const { dtype } = a.view;
+    const tile = dtype === "f32" ? TILE.f32 : TILE.half;
+    const at = ({ view, step }: Matrices, i: number): Argument => pointer({ ...view, offset: view.offset + i * step });
+    for (let first = 0; first < batch; first += MOST_BATCH) {
+      context.launch({
+        kernel: `matmul_${Number(a.transposed)}${Number(b.transposed)}_${dtype}`,
+        grid: [Math.ceil(n / tile), Math.ceil(m / tile), Math.min(MOST_BATCH, batch - first)],
+        block: THREADS,
+        args: [
+          at(a, first),
+          at(b, first),
+          at(out, first),
+          i32(m),
+          i32(n),
+          i32(k),
+          ...matrixArguments(a),
+          ...matrixArguments(b),
+          i64(out.pitch),
+          i64(out.step),
+          i32(accumulate),
+          i32(out.view.dtype === "f32"),
+        ],
+      });
+    }
+  };
+
+  return {
+    matmul: (a, b, out, { accumulate }) => {
+      const [batch, m, n] = out.shape;
+      const k = a.shape[2];
+      if (batch === 0 || m === 0 || n === 0) return;
+      const product: Product = {
+        a: matricesOf("a", a),
+        b: matricesOf("b", b),
+        out: { ...matricesOf("out", out), transposed: false, pitch: m === 1 ? n : out.strides[1] },
+        m,
+        n,
+        k,
+        batch,
+        accumulate,
+      };
+      const plan = skinnyPlan(product);
+      if (plan) skinny(product, plan);
+      else if (!context.multiply(product)) tiles(product);
+    },
+  };
+}
