@@ -29,10 +29,13 @@
   DIFFMAMBA_KERNEL(ssdScanBackward) \
   DIFFMAMBA_KERNEL(rmsNorm) \
   DIFFMAMBA_KERNEL(rmsNormBackward) \
+  DIFFMAMBA_KERNEL(addRmsNorm) \
+  DIFFMAMBA_KERNEL(addRmsNormBackward) \
   DIFFMAMBA_KERNEL(layerNorm) \
   DIFFMAMBA_KERNEL(layerNormBackward) \
   DIFFMAMBA_KERNEL(softmaxCrossEntropy) \
   DIFFMAMBA_KERNEL(softmaxCrossEntropyBackward) \
+  DIFFMAMBA_KERNEL(sample) \
   DIFFMAMBA_KERNEL(globalNorm) \
   DIFFMAMBA_KERNEL(adamw)
 

@@ -26,11 +26,13 @@ const outputPlaces = {
   ssdScanBackward: 1,
   rmsNorm: 1,
   rmsNormBackward: 1,
+  addRmsNorm: 1,
+  addRmsNormBackward: 1,
   layerNorm: 1,
   layerNormBackward: 1,
   softmaxCrossEntropy: 1,
   softmaxCrossEntropyBackward: 1,
-  globalNorm: 1,
+  sample: 1,
 } as const satisfies Partial<Record<keyof Kernels, number>>;
 
 type Argument = View | readonly View[] | Readonly<Record<string, unknown>> | string | number;

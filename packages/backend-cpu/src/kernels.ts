@@ -169,6 +169,19 @@ export function createKernels({ begin, run }: Calls): Kernels {
         .flag(normBeforeGate);
       run("rmsNormBackward");
     },
+    addRmsNorm: (inputs, outputs, { eps }) => {
+      begin()
+        .views({ ...inputs }, ["x", "y", "weight"])
+        .views({ ...outputs }, ["sum", "normed", "rstd"])
+        .number(eps);
+      run("addRmsNorm");
+    },
+    addRmsNormBackward: (inputs, outputs) => {
+      begin()
+        .views({ ...inputs }, ["sum", "weight", "rstd", "dsum", "dnormed"])
+        .views({ ...outputs }, ["dx", "dy", "dweight"]);
+      run("addRmsNormBackward");
+    },
     layerNorm: (inputs, outputs, { eps }) => {
       begin()
         .views({ ...inputs }, ["x", "weight", "bias"])
@@ -197,17 +210,27 @@ export function createKernels({ begin, run }: Calls): Kernels {
         .number(ignoreIndex);
       run("softmaxCrossEntropyBackward");
     },
+    sample: (inputs, outputs, { temperature, topK, topP, minP }) => {
+      begin()
+        .views({ ...inputs }, ["logits", "keys", "positions"])
+        .views({ ...outputs }, ["tokens", "logprobs"])
+        .number(temperature)
+        .number(topK)
+        .number(topP)
+        .number(minP);
+      run("sample");
+    },
     globalNorm: (tensors, out) => {
       const packer = begin().number(tensors.length);
       for (const tensor of tensors) packer.view(tensor);
       packer.view(out);
       run("globalNorm");
     },
-    adamw: ({ params, grads, m, v, lr, step, scale, norm }, { beta1, beta2, eps, weightDecay }) => {
+    adamw: ({ params, grads, m, v, copies, lr, step, scale, norm }, { beta1, beta2, eps, weightDecay }) => {
       const packer = begin().view(lr).view(step).view(scale).view(norm).number(beta1).number(beta2).number(eps);
       packer.number(params.length);
       for (const [i, param] of params.entries())
-        packer.view(param).view(grads[i]).view(m[i]).view(v[i]).number(weightDecay[i]);
+        packer.view(param).view(grads[i]).view(m[i]).view(v[i]).view(copies?.[i]).number(weightDecay[i]);
       run("adamw");
     },
   };

@@ -28,10 +28,13 @@ export const kernelNames = [
   "ssdScanBackward",
   "rmsNorm",
   "rmsNormBackward",
+  "addRmsNorm",
+  "addRmsNormBackward",
   "layerNorm",
   "layerNormBackward",
   "softmaxCrossEntropy",
   "softmaxCrossEntropyBackward",
+  "sample",
   "globalNorm",
   "adamw",
 ] as const satisfies readonly (keyof Kernels)[];
@@ -55,6 +58,11 @@ export class Packer {
 
   /** Called with the new array when the old one became too small. */
   constructor(private readonly onGrow: (array: Float64Array) => void) {}
+
+  /** How many doubles of the array are written. */
+  get length(): number {
+    return this.#at;
+  }
 
   begin(): this {
     this.#at = 0;

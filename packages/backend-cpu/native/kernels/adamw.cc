@@ -36,15 +36,20 @@ const Stretch* cut(const Tensor* tensors, int64_t count, int64_t& stretches) {
 }
 
 struct Gradient {
-  const float* data;
+  const void* data;
   int64_t size;
+  /// The sum of squares of elements begin .. end.
+  double (*squares)(const void* data, int64_t begin, int64_t end);
 };
 
 struct Step;
 struct Parameter;
 using Update = void (*)(const Parameter& parameter, int64_t begin, int64_t end, const Step& step);
 
-/// Values and gradients are of any float, moments f32.
+/// Rounds elements begin .. end of a parameter into its copy.
+using Copy = void (*)(void* to, const float* from, int64_t begin, int64_t end);
+
+/// Values and gradients are of any float, moments f32. A value of f32 may have a copy.
 struct Parameter {
   void* value;
   const void* gradient;
@@ -53,6 +58,8 @@ struct Parameter {
   int64_t size;
   double weight_decay;
   Update update;
+  void* copy;
+  Copy round;
 };
 
 /// The numbers of one step that all parameters share; see the definition, packages/tensor/src/reference/adamw.ts.
@@ -111,6 +118,11 @@ Update update_of(DType value, DType gradient) {
   }
 }
 
+template <typename Half>
+void round_to(void* to, const float* from, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; i++) static_cast<Half*>(to)[i] = Half::from(from[i]);
+}
+
 /// Squares are summed as doubles, which no f32 overflows.
 double sum_of_squares(const float* x, int64_t n) {
   typename VectorOf<double, kWide>::Type sums[kChains] = {};
@@ -128,6 +140,23 @@ double sum_of_squares(const float* x, int64_t n) {
   return total;
 }
 
+double squares_of_floats(const void* data, int64_t begin, int64_t end) {
+  return sum_of_squares(static_cast<const float*>(data) + begin, end - begin);
+}
+
+template <typename Half>
+double squares_of_halves(const void* data, int64_t begin, int64_t end) {
+  constexpr int64_t kRun = 512;
+  float wide[kRun];
+  double total = 0;
+  for (int64_t i = begin; i < end; i += kRun) {
+    const int64_t n = end - i < kRun ? end - i : kRun;
+    for (int64_t k = 0; k < n; k++) wide[k] = static_cast<float>(static_cast<const Half*>(data)[i + k]);
+    total += sum_of_squares(wide, n);
+  }
+  return total;
+}
+
 Error no_memory() { return fail("out of memory for the list of tensors"); }
 
 }  // namespace
@@ -138,8 +167,12 @@ Error globalNorm(Args args) {
   if (gradients == nullptr) return no_memory();
   for (int64_t k = 0; k < count; k++) {
     const View view = args.view();
-    if (view.dtype != DType::f32) return fail("an element type that this kernel does not take");
-    gradients[k] = {view.as<float>(), view.size()};
+    const auto squares = view.dtype == DType::f32    ? squares_of_floats
+                         : view.dtype == DType::bf16 ? squares_of_halves<Bf16>
+                         : view.dtype == DType::f16  ? squares_of_halves<F16>
+                                                     : nullptr;
+    if (squares == nullptr) return fail("an element type that this kernel does not take");
+    gradients[k] = {view.data, view.size(), squares};
   }
   const View out = args.view();
   int64_t stretches;
@@ -148,7 +181,8 @@ Error globalNorm(Args args) {
   if (list == nullptr || sums == nullptr) return no_memory();
   parallel_for(stretches, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      sums[i] = sum_of_squares(gradients[list[i].tensor].data + list[i].begin, list[i].end - list[i].begin);
+      const Gradient& gradient = gradients[list[i].tensor];
+      sums[i] = gradient.squares(gradient.data, list[i].begin, list[i].end);
     }
   });
   double total = 0;
@@ -166,13 +200,15 @@ Error adamw(Args args) {
   Parameter* const parameters = scratch<Parameter>(count + 1);
   if (parameters == nullptr) return no_memory();
   for (int64_t k = 0; k < count; k++) {
-    const View value = args.view(), gradient = args.view(), m = args.view(), v = args.view();
+    const View value = args.view(), gradient = args.view(), m = args.view(), v = args.view(), copy = args.view();
     const double weight_decay = args.number();
     const Update update = update_of(value.dtype, gradient.dtype);
     if (update == nullptr || m.dtype != DType::f32 || v.dtype != DType::f32) {
       return fail("an element type that this kernel does not take");
     }
-    parameters[k] = {value.data, gradient.data, m.as<float>(), v.as<float>(), value.size(), weight_decay, update};
+    const Copy round = copy.dtype == DType::bf16 ? round_to<Bf16> : copy.dtype == DType::f16 ? round_to<F16> : nullptr;
+    if (copy && (round == nullptr || value.dtype != DType::f32)) return fail("a copy that is not bf16 or f16, of a parameter of f32");
+    parameters[k] = {value.data, gradient.data, m.as<float>(), v.as<float>(), value.size(), weight_decay, update, copy.data, round};
   }
   int64_t stretches;
   const Stretch* const list = cut(parameters, count, stretches);
@@ -192,6 +228,9 @@ Error adamw(Args args) {
     for (int64_t i = begin; i < end; i++) {
       const Parameter& parameter = parameters[list[i].tensor];
       parameter.update(parameter, list[i].begin, list[i].end, numbers);
+      if (parameter.copy != nullptr) {
+        parameter.round(parameter.copy, static_cast<const float*>(parameter.value), list[i].begin, list[i].end);
+      }
     }
   });
   return nullptr;

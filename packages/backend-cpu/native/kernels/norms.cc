@@ -1,4 +1,4 @@
-// RMSNorm (plain, gated before or after, in groups) and LayerNorm, forward and backward, a row at a time: what is read
+// RMSNorm (plain, gated before or after, in groups, after a residual sum) and LayerNorm, forward and backward, a row at a time: what is read
 // twice is read from the cache the second time. Gradients of weights are summed over fixed shares of the rows, and these
 // sums in order.
 // Knows rows of floats. Knows no shape rule.
@@ -85,6 +85,11 @@ Gate gate_of(const View& z, bool norm_before_gate) {
   return !z ? Gate::none : norm_before_gate ? Gate::after : Gate::before;
 }
 
+/// (mean square + eps)^(-1/2)
+float rstd_of(float squares, int64_t n, double eps) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(squares) / static_cast<double>(n) + eps));
+}
+
 /// One group: y = w v r, r = (mean(v^2) + eps)^(-1/2); returns r.
 template <Gate gate>
 float normalize(const float* x, const float* z, const float* w, float* y, int64_t n, double eps) {
@@ -97,7 +102,7 @@ float normalize(const float* x, const float* z, const float* w, float* y, int64_
     }
     squares[chain] += v * v;
   });
-  const float rstd = static_cast<float>(1 / std::sqrt(static_cast<double>(squares.sum()) / static_cast<double>(n) + eps));
+  const float rstd = rstd_of(squares.sum(), n, eps);
   const Vec r = splat(rstd);
   const float* const from = gate == Gate::before ? y : x;
   each_vector(n, [&](auto lanes, int64_t i, int) ALWAYS_INLINE {
@@ -218,6 +223,78 @@ Error rmsNormBackward(Args args) {
         const float r = rstd[row * groups + group];
         run({x.row(row, at), z.row(row, at), w + at, dy.row(row, at), r, to + at, to_gate + at, dw + at}, size);
       }
+    }
+  });
+  shares.total(dweight, 0);
+  return nullptr;
+}
+
+/// sum = x + y and its norm, w sum r, r = (mean(sum^2) + eps)^(-1/2). Without y the sum is x.
+Error addRmsNorm(Args args) {
+  const View x_view = args.view(), y_view = args.view(), weight = args.view();
+  const View sum_view = args.view(), normed_view = args.view(), rstd_view = args.view();
+  const double eps = args.number();
+  const Rows x(x_view), y(y_view), sum(sum_view), normed(normed_view);
+  const float* const w = weight.as<float>();
+  parallel_for(x.count, rows_per_piece(x.width), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      const float* const from = y ? sum.row(row) : x.row(row);
+      if (y) {
+        const float *const left = x.row(row), *const right = y.row(row);
+        float* const to = sum.row(row);
+        Chains squares(0);
+        each_vector(x.width, [&](auto lanes, int64_t i, int chain) ALWAYS_INLINE {
+          const Vec v = lanes.load(left + i) + lanes.load(right + i);
+          lanes.store(to + i, v);
+          squares[chain] += v * v;
+        });
+        rstd_view.as<float>()[row] = rstd_of(squares.sum(), x.width, eps);
+        const Vec r = splat(rstd_view.as<float>()[row]);
+        float* const out = normed.row(row);
+        each_vector(x.width, [&](auto lanes, int64_t i, int) ALWAYS_INLINE {
+          lanes.store(out + i, lanes.load(from + i) * r * lanes.load(w + i));
+        });
+      } else {
+        rstd_view.as<float>()[row] = normalize<Gate::none>(from, nullptr, w, normed.row(row), x.width, eps);
+      }
+    }
+  });
+  return nullptr;
+}
+
+/// With g = w dnormed: d = dsum + r g - sum r^3 mean(g sum), to dx and dy alike; dw = sum of dnormed sum r.
+Error addRmsNormBackward(Args args) {
+  const View sum_view = args.view(), weight = args.view(), rstd_view = args.view();
+  const View dsum_view = args.view(), dnormed_view = args.view();
+  const View dx_view = args.view(), dy_view = args.view(), dweight = args.view();
+  const Rows sum(sum_view), dsum(dsum_view), dnormed(dnormed_view), dx(dx_view), dy(dy_view);
+  const float* const w = weight.as<float>();
+  const int64_t n = sum.width;
+  const Shares shares(sum.count, n, 1);
+  if (!shares) return no_memory();
+  shares.each([&](int64_t share, int64_t begin, int64_t end) {
+    float* const dw = shares.vector(share, 0);
+    memset(dw, 0, static_cast<size_t>(n) * sizeof(float));
+    for (int64_t row = begin; row < end; row++) {
+      const float *const s = sum.row(row), *const ds = dsum.row(row), *const dn = dnormed.row(row);
+      const float r = rstd_view.as<float>()[row];
+      Chains products(0);
+      if (dn != nullptr) {
+        each_vector(n, [&](auto lanes, int64_t i, int chain) ALWAYS_INLINE {
+          const Vec product = lanes.load(dn + i) * lanes.load(s + i);
+          lanes.store(dw + i, lanes.load(dw + i) + product * splat(r));
+          products[chain] += lanes.load(w + i) * product;
+        });
+      }
+      const Vec shared = splat(r * r * r * products.sum() / static_cast<float>(n));
+      float *const to = dx.row(row), *const also = dy.row(row);
+      if (to == nullptr && also == nullptr) continue;
+      each_vector(n, [&](auto lanes, int64_t i, int) ALWAYS_INLINE {
+        Vec d = ds == nullptr ? Vec{} : lanes.load(ds + i);
+        if (dn != nullptr) d += splat(r) * lanes.load(w + i) * lanes.load(dn + i) - lanes.load(s + i) * shared;
+        if (to != nullptr) lanes.store(to + i, d);
+        if (also != nullptr) lanes.store(also + i, d);
+      });
     }
   });
   shares.total(dweight, 0);
