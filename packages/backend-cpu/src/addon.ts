@@ -17,8 +17,8 @@ export interface Addon {
   read(address: number, bytes: Uint8Array): void;
   /** The array that `run` reads its arguments from; the caller keeps it alive. */
   share(packed: Float64Array): void;
-  /** @returns what went wrong, or undefined */
-  run(kernel: number, threads: number): string | undefined;
+  /** Runs a kernel on the first `count` numbers of that array. @returns what went wrong, or undefined */
+  run(kernel: number, threads: number, count: number): string | undefined;
   /** @returns whether so many threads could be started */
   start(threads: number): boolean;
   describe(): { readonly isa: string; readonly kernels: readonly string[] };

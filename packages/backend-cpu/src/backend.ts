@@ -105,7 +105,7 @@ export class CpuBackend implements Backend {
   #run(name: KernelName): void {
     // The array may have grown since the last call, and other devices of this thread share theirs.
     this.addon.share(this.#packer.array);
-    const error = this.addon.run(kernelNumbers[name], this.options.threads);
+    const error = this.addon.run(kernelNumbers[name], this.options.threads, this.#packer.length);
     if (error === undefined) return;
     const message = `${name}: ${error}`;
     throw error.startsWith("out of memory") ? new BackendError(message) : new ValueError(message);

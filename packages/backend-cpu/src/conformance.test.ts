@@ -1,43 +1,20 @@
 // The conformance suite and the goldens on the CPU backend, with 1, 2 and 3 threads, and the same bits with each.
 
-import { readdir, readFile, stat } from "node:fs/promises";
-import { createRequire } from "node:module";
-import path from "node:path";
-import { describeConformance, goldenTests, openGoldens } from "@diffmamba/conformance";
+import { describeConformance, goldenTests } from "@diffmamba/conformance";
 import { afterAll, describe, expect, it } from "vitest";
+import { readGoldens } from "./goldens.testing.js";
 import { cpu, cpuAvailability } from "./index.js";
 import { Training } from "./training.testing.js";
 
 const availability = cpuAvailability();
 const threadCounts = [1, 2, 3];
 
-/** What is read of a folder of goldens. */
-const files = {
-  stat: async (name: string) => {
-    const found = await stat(name).catch(() => undefined);
-    return found && ({ kind: found.isDirectory() ? "directory" : "file", size: found.size } as const);
-  },
-  read: async (name: string) => new Uint8Array(await readFile(name)),
-  readRange: async (name: string, offset: number, size: number) =>
-    new Uint8Array((await readFile(name)).subarray(offset, offset + size)),
-  list: async (name: string) => {
-    const entries = await readdir(name, { withFileTypes: true });
-    const kinds = entries.map((entry) => ({
-      name: entry.name,
-      kind: entry.isDirectory() ? ("directory" as const) : ("file" as const),
-    }));
-    return kinds.sort((a, b) => (a.name < b.name ? -1 : 1));
-  },
-};
-
 if (!availability.available) {
   describe.skipIf(true)(`the CPU backend: ${availability.reason}`, () =>
     it("passes the conformance suite", () => undefined),
   );
 } else {
-  const conformance = path.dirname(createRequire(import.meta.url).resolve("@diffmamba/conformance/package.json"));
-  const folder = path.join(conformance, "fixtures", "goldens");
-  const goldens = await openGoldens(files as Parameters<typeof openGoldens>[0], folder);
+  const goldens = await readGoldens();
   for (const threads of threadCounts) {
     const title = `cpu (${availability.device}), ${threads} ${threads === 1 ? "thread" : "threads"}`;
     describeConformance({ describe, it, afterAll }, title, await cpu({ threads }));

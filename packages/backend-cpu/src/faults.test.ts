@@ -140,8 +140,8 @@ describe.skipIf(!availability.available)(title, () => {
     });
 
     it("takes no number of a kernel that there is not, and releases nothing of others", () => {
-      expect(whole?.run(whole.describe().kernels.length, 1)).toBe("no such kernel");
-      expect(whole?.run(-1, 1)).toBe("no such kernel");
+      expect(whole?.run(whole.describe().kernels.length, 1, 0)).toBe("no such kernel");
+      expect(whole?.run(-1, 1, 0)).toBe("no such kernel");
       for (const address of [0, 64, 2 ** 40]) whole?.release(address);
       const address = whole?.allocate(64) ?? 0;
       expect(address % 64).toBe(0);

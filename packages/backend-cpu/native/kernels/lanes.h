@@ -82,6 +82,7 @@ T* scratch(int64_t count) {
   };
   thread_local std::unique_ptr<void, Free> memory;
   thread_local size_t capacity = 0;
+  if (static_cast<uint64_t>(count) > SIZE_MAX / sizeof(T)) return nullptr;
   const size_t bytes = static_cast<size_t>(count) * sizeof(T);
   if (bytes > capacity) {
     memory.reset();

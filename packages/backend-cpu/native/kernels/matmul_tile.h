@@ -16,6 +16,8 @@ namespace {
 /// Rows of a tile: with two vectors a row, as many sums as leave registers for the factors.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows = 12;
+#elif defined(__wasm__)
+constexpr int kTileRows = 4;  // Engines of 2023 spill more than eight sums.
 #else
 constexpr int kTileRows = 6;
 #endif
@@ -54,6 +56,8 @@ using TileSums = Vec[Rows][Vectors];
 [[gnu::always_inline]] inline void add_product(Vec& sum, Vec left, Vec right) {
 #if defined(__FMA__)
   asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(left), "v"(right));
+#elif defined(__wasm_relaxed_simd__)
+  sum = __builtin_wasm_relaxed_madd_f32x4(left, right, sum);
 #else
   sum += left * right;
 #endif
