@@ -98,9 +98,18 @@ export function installPeers() {
 function build() {
   const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
   run(process.execPath, [tsc, "-b"], "The lines above name the files that do not compile.");
-  // Ends with 0 where there is no compiler, and says what is used instead.
-  const addon = path.join(root, "packages", "backend-cpu", "scripts", "build-addon.mjs");
-  run(process.execPath, [addon], "The lines above say what is wrong with the native addon.");
+  // Both end with 0 where there is no compiler, and say what is used instead.
+  const scripts = path.join(root, "packages", "backend-cpu", "scripts");
+  run(
+    process.execPath,
+    [path.join(scripts, "build-addon.mjs")],
+    "The lines above say what is wrong with the native addon.",
+  );
+  run(
+    process.execPath,
+    [path.join(scripts, "build-wasm.mjs")],
+    "The lines above say what is wrong with the WebAssembly build.",
+  );
 }
 
 /** Whether the process that wrote a lock is known to be gone. */
@@ -172,7 +181,7 @@ function locked(work) {
 
 /**
  * Installs the workspace when the lockfile or a package.json has changed since the last time, and builds it: TypeScript,
- * and the native addon of the CPU backend where there is a compiler.
+ * and the kernels of the CPU backend where there are compilers for them: the native addon and the WebAssembly modules.
  * Throws {@link SetupError}; prints to stderr only.
  */
 export function setup() {

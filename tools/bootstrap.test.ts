@@ -14,7 +14,7 @@ function put(file: string, text: string): void {
   writeFileSync(path.join(folder, file), text);
 }
 
-/** What the stand-ins did, a line each: `npx` for an installation, `tsc` and `addon` for a build. */
+/** What the stand-ins did, a line each: `npx` for an installation, `tsc`, `addon` and `wasm` for a build. */
 const calls = () => (existsSync(path.join(folder, "calls")) ? readFileSync(path.join(folder, "calls"), "utf8") : "");
 
 interface Outcome {
@@ -57,10 +57,12 @@ beforeEach(() => {
   put("apps/two/package.json", "{}");
   put("pnpm-lock.yaml", "lock: 1\n");
   put("pnpm-workspace.yaml", "packages: []\n");
-  put(
-    "packages/backend-cpu/scripts/build-addon.mjs",
-    'import fs from "node:fs"; fs.appendFileSync("calls", "addon\\n"); console.log("compiled")',
-  );
+  for (const part of ["addon", "wasm"]) {
+    put(
+      `packages/backend-cpu/scripts/build-${part}.mjs`,
+      `import fs from "node:fs"; fs.appendFileSync("calls", "${part}\\n"); console.log("compiled")`,
+    );
+  }
   put("apps/bench/package.json", "{}");
   put("apps/bench/dist/main.js", "console.log(JSON.stringify(process.argv.slice(2)));");
   putNpx(0);
@@ -72,14 +74,14 @@ describe("the bootstrap", () => {
   it("installs once, builds every time, and says nothing on stdout", async () => {
     expect(await run("setup")).toMatchObject({ code: 0, stdout: "" });
     expect(await run("setup")).toMatchObject({ code: 0, stdout: "" });
-    expect(calls()).toBe("npx \ntsc\naddon\ntsc\naddon\n");
+    expect(calls()).toBe("npx \ntsc\naddon\nwasm\ntsc\naddon\nwasm\n");
   });
 
   it.each(["pnpm-lock.yaml", "packages/one/package.json"])("installs again when %s changes", async (file) => {
     await run("setup");
     put(file, "{ }\n");
     await run("setup");
-    expect(calls()).toBe("npx \ntsc\naddon\nnpx \ntsc\naddon\n");
+    expect(calls()).toBe("npx \ntsc\naddon\nwasm\nnpx \ntsc\naddon\nwasm\n");
   });
 
   it("hands over to the program, whose stdout stays its own", async () => {
@@ -97,7 +99,7 @@ describe("the bootstrap", () => {
     );
     putNpx(0);
     expect((await run("setup")).code).toBe(0);
-    expect(calls()).toBe("npx \nnpx \ntsc\naddon\n");
+    expect(calls()).toBe("npx \nnpx \ntsc\naddon\nwasm\n");
   });
 
   it("names a build that fails and a program that is missing", async () => {
