@@ -1,20 +1,16 @@
-// Layer: datasets. Makes a token store from a source: one pass to measure it, one to encode it, both in windows; the store appears
-// under its name only when it is whole. Knows no data set by name (data-sets.ts).
-import { baseName, type FileSystem, type FileWriter, joinPath, parentPath, writeFileAtomic } from "@diffmamba/files";
-import {
-  ByteTokenizer,
-  CharacterTokenizer,
-  collectCodePoints,
-  saveTokenizer,
-  type Tokenizer,
-} from "@diffmamba/tokenizer";
+// Layer: datasets. Prepares a file: one pass to measure it, one to encode it, both in windows, and its end held out as splits.
+// Knows no data set by name (data-sets.ts), and not how a store is written (write-store.ts).
+import { baseName } from "@diffmamba/files";
+import { ByteTokenizer, CharacterTokenizer, collectCodePoints, type Tokenizer } from "@diffmamba/tokenizer";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 import { type ByteSource, fileSource } from "./byte-source.js";
-import { ByteEncoder, type Encoder, Strip, TextEncoderStage, withoutNewlines } from "./encode-stage.js";
-import { type SplitManifest, type StoreManifest, storeFile, storeFormat, TokenStore } from "./store.js";
-import { packTokens, StoreError, type TokenType, tokenTypeFor } from "./token-source.js";
+import type { Piece } from "./chunks.js";
+import { Strip, withoutNewlines } from "./stages.js";
+import type { TokenStore } from "./store.js";
+import { StoreError } from "./token-source.js";
 import { continuesCharacter, Utf8Decoder, Utf8Error } from "./utf8.js";
+import { checkPlace, everySplit, type WriteOptions, writeStore } from "./write-store.js";
 
 /** A part of the source: a fraction of its bytes, or a number of them. */
 export type Share = { readonly fraction: number } | { readonly bytes: number };
@@ -33,22 +29,16 @@ export interface PrepareProgress {
   readonly total?: number;
 }
 
-export interface PrepareOptions {
-  readonly files: FileSystem;
-  /** A path (`.gz` and `.xz` are unpacked), or any source. */
+export interface PrepareOptions extends WriteOptions {
+  /** A path (`.gz`, `.xz` and `.zip` are unpacked), or any source. */
   readonly source: string | ByteSource;
-  /** The store's folder. Its parents are made. */
-  readonly out: string;
   /** The data set's name in the store; the source's name unless told. */
   readonly name?: string;
   /** A twentieth each for valid and test unless told; `{}` for one train split. */
   readonly splits?: SplitRules;
   /** Leaves out white space at both ends of each split. */
   readonly strip?: boolean;
-  /** Replaces a store that is there. */
-  readonly overwrite?: boolean;
   readonly onProgress?: (progress: PrepareProgress) => void;
-  readonly signal?: AbortSignal;
 }
 
 export interface PrepareTextOptions extends PrepareOptions {
@@ -62,11 +52,6 @@ export interface PrepareBytesOptions extends PrepareOptions {
   /** `drop` leaves every newline byte out, as the reference does with enwik8. `keep` unless told. */
   readonly newline?: "keep" | "drop";
 }
-
-const everySplit = "a store holds at least one token in every split";
-
-/** Bytes that are collected before they are written. */
-const writeBytes = 1 << 20;
 
 interface Measured {
   readonly bytes: number;
@@ -94,12 +79,7 @@ async function measure(source: ByteSource, asText: boolean, options: PrepareOpti
     }
     if (asText) decoder.end();
   } catch (error) {
-    if (!(error instanceof Utf8Error)) throw error;
-    throw new StoreError(
-      source.name,
-      `byte ${error.position} is not UTF-8 text; convert the file, or prepare it as bytes`,
-      { cause: error },
-    );
+    throw notUtf8(error, source.name);
   }
   if (bytes === 0) throw new StoreError(source.name, "it is empty (0 bytes): there is nothing to prepare");
   return { bytes, sha256: bytesToHex(hash.digest()), seen, points };
@@ -107,8 +87,8 @@ async function measure(source: ByteSource, asText: boolean, options: PrepareOpti
 
 interface SplitRange {
   readonly name: string;
-  /** Where it ends in the source, in bytes. Moved to the end of a character while a text is read. */
-  end: number;
+  /** Where it ends in the source, in bytes. */
+  readonly end: number;
 }
 
 function splitRanges(source: ByteSource, total: number, rules: SplitRules): SplitRange[] {
@@ -141,46 +121,6 @@ function splitRanges(source: ByteSource, total: number, rules: SplitRules): Spli
   return ranges;
 }
 
-/** Writes one split: bytes in, ids out into a file. */
-class SplitWriter {
-  tokens = 0;
-  bytes = 0;
-  #waiting: Uint8Array[] = [];
-  #waitingBytes = 0;
-
-  constructor(
-    readonly writer: FileWriter,
-    readonly encoder: Encoder,
-    readonly dtype: TokenType,
-    readonly strip: Strip | undefined,
-    readonly dropNewlines: boolean,
-  ) {}
-
-  async push(bytes: Uint8Array): Promise<void> {
-    for (const part of this.strip ? this.strip.push(bytes) : [bytes]) {
-      const kept = this.dropNewlines ? withoutNewlines(part) : part;
-      this.bytes += kept.length;
-      await this.#write(this.encoder.push(kept));
-    }
-  }
-
-  async #write(ids: Int32Array, flush = false): Promise<void> {
-    const packed = packTokens(ids, this.dtype);
-    this.tokens += ids.length;
-    this.#waiting.push(packed);
-    this.#waitingBytes += packed.length;
-    if (!flush && this.#waitingBytes < writeBytes) return;
-    for (const part of this.#waiting) await this.writer.write(part);
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-  }
-
-  async end(): Promise<void> {
-    await this.#write(this.encoder.end(), true);
-    await this.writer.close();
-  }
-}
-
 interface Plan {
   readonly source: ByteSource;
   readonly measured: Measured;
@@ -189,131 +129,117 @@ interface Plan {
   readonly newline: "keep" | "drop";
 }
 
-/** The second pass: every split encoded into its file in `folder`. */
-async function encodeSplits(plan: Plan, folder: string, dtype: TokenType, options: PrepareOptions) {
-  const { source, measured, tokenizer, isText, newline } = plan;
+/** What a split's bytes become on their way: stripped, without newlines, text. */
+class SplitStages {
+  readonly #strip: Strip | undefined;
+  readonly #decoder = new Utf8Decoder();
+
+  constructor(
+    readonly split: string,
+    readonly plan: Plan,
+    strip: boolean,
+  ) {
+    this.#strip = strip ? new Strip() : undefined;
+  }
+
+  push(bytes: Uint8Array): Piece[] {
+    const { split } = this;
+    return (this.#strip?.push(bytes) ?? [bytes]).map((part) => {
+      if (this.plan.isText) return { split, text: this.#decode(() => this.#decoder.push(part)), ends: false };
+      return { split, bytes: this.plan.newline === "drop" ? withoutNewlines(part) : part };
+    });
+  }
+
+  /** @throws StoreError where the split ends inside a character */
+  end(): void {
+    this.#decode(() => {
+      this.#decoder.end();
+      return "";
+    });
+  }
+
+  #decode(run: () => string): string {
+    try {
+      return run();
+    } catch (error) {
+      throw notUtf8(error, `${this.plan.source.name} (split "${this.split}")`);
+    }
+  }
+}
+
+/** The second pass: the source cut into splits. */
+async function* piecesOf(plan: Plan, ranges: readonly SplitRange[], options: PrepareOptions): AsyncGenerator<Piece> {
+  const { source, measured, isText } = plan;
+  const ends = ranges.map(({ end }) => end);
+  let index = 0;
+  let position = 0;
+  const begin = () => new SplitStages((ranges[index] as SplitRange).name, plan, options.strip ?? false);
+  let stages = begin();
+  for await (const window of source.open()) {
+    options.signal?.throwIfAborted();
+    for (let from = 0; from < window.length; ) {
+      const last = index === ranges.length - 1;
+      if (!last && position >= (ends[index] as number)) {
+        // A text is cut behind the character that a boundary falls into.
+        if (isText && continuesCharacter(window[from] as number)) ends[index] = (ends[index] as number) + 1;
+        else {
+          stages.end();
+          index++;
+          stages = begin();
+          continue;
+        }
+      }
+      const to = last ? window.length : Math.min(window.length, from + (ends[index] as number) - position);
+      yield* stages.push(window.subarray(from, to));
+      position += to - from;
+      from = to;
+    }
+    options.onProgress?.({ phase: "encode", bytes: position, total: measured.bytes });
+  }
+  if (position !== measured.bytes) {
+    throw new StoreError(
+      source.name,
+      `it changed while it was read: ${measured.bytes} bytes at first, then ${position}`,
+    );
+  }
+  if (index !== ranges.length - 1) {
+    throw new StoreError(source.name, `split "${ranges[index + 1]?.name}" would be empty; ${everySplit}`);
+  }
+  stages.end();
+}
+
+function notUtf8(error: unknown, name: string): unknown {
+  if (!(error instanceof Utf8Error)) return error;
+  const detail = `byte ${error.position} is not UTF-8 text; convert the file, or prepare it as bytes`;
+  return new StoreError(name, detail, { cause: error });
+}
+
+async function write(plan: Plan, options: PrepareOptions): Promise<TokenStore> {
+  const { source, measured, tokenizer, newline } = plan;
   const ranges = splitRanges(
     source,
     measured.bytes,
     options.splits ?? { valid: { fraction: 0.05 }, test: { fraction: 0.05 } },
   );
-  const splits: Record<string, SplitManifest> = {};
-  let current: SplitWriter | undefined;
-  let index = 0;
-  let position = 0;
-
-  const range = (): SplitRange => ranges[index] as SplitRange;
-  const begin = async () => {
-    const name = `${source.name} (split "${range().name}")`;
-    const encoder =
-      !isText && tokenizer instanceof ByteTokenizer
-        ? new ByteEncoder(tokenizer, name)
-        : new TextEncoderStage(tokenizer, name);
-    const writer = await options.files.writer(joinPath(folder, `${range().name}.${dtype}`));
-    current = new SplitWriter(writer, encoder, dtype, options.strip ? new Strip() : undefined, newline === "drop");
-  };
-  const finish = async () => {
-    const { name } = range();
-    await current?.end();
-    if (!current || current.tokens === 0)
-      throw new StoreError(source.name, `split "${name}" has no tokens; ${everySplit}`);
-    splits[name] = { file: `${name}.${dtype}`, tokens: current.tokens, bytes: current.bytes };
-    current = undefined;
-    index++;
-  };
-
-  try {
-    await begin();
-    for await (const window of source.open()) {
-      options.signal?.throwIfAborted();
-      for (let from = 0; from < window.length; ) {
-        const last = index === ranges.length - 1;
-        if (!last && position >= range().end) {
-          if (isText && continuesCharacter(window[from] as number)) range().end++;
-          else {
-            await finish();
-            await begin();
-            continue;
-          }
-        }
-        const to = last ? window.length : Math.min(window.length, from + range().end - position);
-        await current?.push(window.subarray(from, to));
-        position += to - from;
-        from = to;
-      }
-      options.onProgress?.({ phase: "encode", bytes: position, total: measured.bytes });
-    }
-    if (position !== measured.bytes) {
-      throw new StoreError(
-        source.name,
-        `it changed while it was read: ${measured.bytes} bytes at first, then ${position}`,
-      );
-    }
-    if (index !== ranges.length - 1) {
-      throw new StoreError(source.name, `split "${ranges[index + 1]?.name}" would be empty; ${everySplit}`);
-    }
-    await finish();
-  } finally {
-    await current?.writer.abort();
-  }
-  return splits;
-}
-
-/** Puts a finished folder in its place; an older store stays whole until the new one is there. */
-async function publish(files: FileSystem, temporary: string, out: string, overwrite: boolean): Promise<void> {
-  const old = `${out}.old`;
-  const replaces = overwrite && (await files.stat(out)) !== undefined;
-  if (replaces) {
-    await files.remove(old);
-    await files.rename(out, old);
-  }
-  try {
-    await files.rename(temporary, out);
-  } catch (error) {
-    if (replaces) await files.rename(old, out).catch(() => undefined);
-    throw error;
-  }
-  await files.syncDirectory(parentPath(out));
-  if (replaces) await files.remove(old);
-}
-
-async function writeStore(plan: Plan, options: PrepareOptions): Promise<TokenStore> {
-  const { files, out, overwrite = false } = options;
-  const { source, measured, tokenizer } = plan;
-  const temporary = `${out}.tmp`;
-  await files.remove(temporary);
-  await files.makeDirectory(temporary);
-  try {
-    const dtype = tokenTypeFor(tokenizer.vocabSize);
-    const splits = await encodeSplits(plan, temporary, dtype, options);
-    await saveTokenizer(files, temporary, tokenizer);
-    const fingerprint = sha256(new TextEncoder().encode(JSON.stringify(tokenizer)));
-    const manifest: StoreManifest = {
-      format: storeFormat,
-      version: 1,
+  return writeStore(
+    {
       name: options.name ?? baseName(source.name),
-      dtype,
-      vocabSize: tokenizer.vocabSize,
+      sourceName: source.name,
+      tokenizer,
+      pieces: () => piecesOf(plan, ranges, options),
       source: { name: baseName(source.name), bytes: measured.bytes, sha256: measured.sha256 },
-      tokenizer: { kind: tokenizer.kind, sha256: bytesToHex(fingerprint) },
-      options: { strip: options.strip ?? false, newline: plan.newline },
-      splits,
-    };
-    await writeFileAtomic(files, joinPath(temporary, storeFile), `${JSON.stringify(manifest, null, 2)}\n`);
-    await publish(files, temporary, out, overwrite);
-  } catch (error) {
-    await files.remove(temporary).catch(() => undefined);
-    throw error;
-  }
-  return TokenStore.open(files, out);
+      options: { strip: options.strip ?? false, newline },
+      documents: false,
+      splits: ranges.map(({ name }) => name),
+      settings: ranges,
+    },
+    options,
+  );
 }
 
 async function start(options: PrepareOptions): Promise<ByteSource> {
-  const { files, out, source, overwrite } = options;
-  if (!overwrite && (await files.stat(out))) {
-    throw new StoreError(out, "something is already there; choose another folder, or say that it may be overwritten");
-  }
-  return typeof source === "string" ? fileSource(files, source) : source;
+  await checkPlace(options);
+  return typeof options.source === "string" ? fileSource(options.files, options.source) : options.source;
 }
 
 /** Checks a source before it is encoded, and gives its name in the store; for data sets of a known size. */
@@ -329,7 +255,7 @@ export async function prepareText(options: PrepareTextOptions, check?: CheckSour
   const measured = await measure(source, options.tokenizer === undefined, options);
   check?.(source, measured.bytes);
   const tokenizer = options.tokenizer ?? CharacterTokenizer.fromCodePoints(measured.points);
-  return writeStore({ source, measured, tokenizer, isText: true, newline: "keep" }, options);
+  return write({ source, measured, tokenizer, isText: true, newline: "keep" }, options);
 }
 
 /**
@@ -345,5 +271,5 @@ export async function prepareBytes(options: PrepareBytesOptions, check?: CheckSo
   const seen = [...measured.seen.keys()].filter((value) => measured.seen[value] === 1);
   if (seen.length === 0) throw new StoreError(source.name, "it holds nothing but newlines, which are to be left out");
   const tokenizer = new ByteTokenizer(alphabet === "seen" ? seen : undefined);
-  return writeStore({ source, measured, tokenizer, isText: false, newline }, options);
+  return write({ source, measured, tokenizer, isText: false, newline }, options);
 }

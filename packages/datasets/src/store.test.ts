@@ -140,7 +140,7 @@ describe("TokenStore", () => {
 
   it.each([
     ["format", { format: "other" }, 'its "format" is "other"; expected "diffmamba-token-store"'],
-    ["version", { version: 2 }, 'its "version" is 2; expected 1'],
+    ["version", { version: 3 }, 'its "version" is 3; expected 1 or 2'],
     ["dtype", { dtype: "f32" }, 'its "dtype" is "f32"'],
     ["vocabSize", { vocabSize: 0 }, 'its "vocabSize" is 0'],
     ["name", { name: 1 }, 'its "name" is 1'],

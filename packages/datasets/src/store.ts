@@ -1,7 +1,16 @@
-// Layer: datasets. The token store: a folder with `store.json`, a tokenizer and one file of little-endian ids a split, read in windows.
+// Layer: datasets. The token store: a folder with `store.json`, a tokenizer and files of little-endian ids, read in windows.
 // Knows files only through the FileSystem interface; does not know how a store is made (prepare.ts).
 import { type FileSystem, joinPath, readJson } from "@diffmamba/files";
 import { loadTokenizer, type Tokenizer } from "@diffmamba/tokenizer";
+import { DocumentIndex } from "./documents.js";
+import {
+  checkManifest,
+  type ShardManifest,
+  type SplitManifest,
+  type StoreManifest,
+  shardsOf,
+  storeFile,
+} from "./manifest.js";
 import {
   checkTokenRange,
   checkTokens,
@@ -11,64 +20,7 @@ import {
   tokenBytes,
   unpackTokens,
 } from "./token-source.js";
-
-/** The file that makes a folder a token store. */
-export const storeFile = "store.json";
-export const storeFormat = "diffmamba-token-store";
-
-export interface SplitManifest {
-  /** Name of the file in the folder. */
-  readonly file: string;
-  readonly tokens: number;
-  /** Bytes of the source that these tokens stand for, after what preparation left out. */
-  readonly bytes: number;
-}
-
-/** What `store.json` holds. */
-export interface StoreManifest {
-  readonly format: typeof storeFormat;
-  readonly version: 1;
-  /** The data set's name: "text8" is only ever the whole of text8. */
-  readonly name: string;
-  readonly dtype: TokenType;
-  readonly vocabSize: number;
-  /** The source before splitting and after decompression. */
-  readonly source: { readonly name: string; readonly bytes: number; readonly sha256: string };
-  /** Fingerprint of the tokenizer beside it: SHA-256 of its JSON. */
-  readonly tokenizer: { readonly kind: string; readonly sha256: string };
-  /** What preparation changed: white space at the ends of each split removed, newline bytes left out. */
-  readonly options: { readonly strip: boolean; readonly newline: "keep" | "drop" };
-  readonly splits: Readonly<Record<string, SplitManifest>>;
-}
-
-type JsonObject = { readonly [key: string]: unknown };
-
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-
-/** @throws StoreError naming the file and the field */
-function checkManifest(path: string, json: unknown): StoreManifest {
-  const wrong = (field: string, value: unknown, expected: string): never => {
-    throw new StoreError(path, `its "${field}" is ${JSON.stringify(value)}; expected ${expected}`);
-  };
-  if (!isObject(json)) throw new StoreError(path, "it does not hold a JSON object");
-  if (json.format !== storeFormat) wrong("format", json.format, `"${storeFormat}"`);
-  if (json.version !== 1) wrong("version", json.version, "1, which this package reads");
-  if (typeof json.name !== "string") wrong("name", json.name, "a string");
-  if (typeof json.dtype !== "string" || !(json.dtype in tokenBytes)) wrong("dtype", json.dtype, '"u8", "u16" or "u32"');
-  if (!isCount(json.vocabSize) || json.vocabSize === 0) wrong("vocabSize", json.vocabSize, "a whole number above 0");
-  if (!isObject(json.splits) || Object.keys(json.splits).length === 0)
-    wrong("splits", json.splits, "an object of splits");
-  for (const [name, split] of Object.entries(json.splits as JsonObject)) {
-    const sound = isObject(split) && typeof split.file === "string" && isCount(split.tokens) && isCount(split.bytes);
-    if (!sound || /[/\\]/.test(split.file as string)) {
-      wrong(`splits.${name}`, split, '{ "file": a name in the folder, "tokens": a count, "bytes": a count }');
-    }
-  }
-  return json as unknown as StoreManifest;
-}
+import { WindowCache } from "./window-cache.js";
 
 export interface StoreOptions {
   /** Bytes of file content kept in memory for each split; 16 MiB unless told. */
@@ -77,33 +29,53 @@ export interface StoreOptions {
   readonly windowTokens?: number;
 }
 
+type Ids = Uint8Array | Uint16Array | Uint32Array;
+
+/** A shard with the place of its first token in the split. */
+interface PlacedShard extends ShardManifest {
+  readonly first: number;
+}
+
 /** One split of a store. Reads whole windows and keeps the most recently used ones. */
 export class TokenSplit implements TokenSource {
-  /** Path of the split's file. */
+  /** Path of the split's file, or of its first one. */
   readonly name: string;
   readonly length: number;
   readonly bytes: number;
-  readonly #windows = new Map<
-    number,
-    Promise<ArrayLike<number> & { subarray(a: number, b: number): ArrayLike<number> }>
-  >();
+  /** Where documents begin; absent where the split is one text. */
+  readonly documents?: DocumentIndex;
+  readonly #shards: readonly PlacedShard[];
   readonly #windowTokens: number;
-  readonly #maxWindows: number;
+  readonly #windows: WindowCache<Ids>;
 
   constructor(
     readonly files: FileSystem,
-    folder: string,
+    readonly folder: string,
     split: SplitManifest,
     readonly dtype: TokenType,
     readonly vocabSize: number,
     options: StoreOptions = {},
   ) {
     const { cacheBytes = 16 << 20, windowTokens = 1 << 14 } = options;
-    this.name = joinPath(folder, split.file);
+    let first = 0;
+    this.#shards = shardsOf(split).map((shard) => {
+      const placed = { ...shard, first };
+      first += shard.tokens;
+      return placed;
+    });
+    this.name = joinPath(folder, this.#shards[0]?.file ?? "");
     this.length = split.tokens;
     this.bytes = split.bytes;
     this.#windowTokens = windowTokens;
-    this.#maxWindows = Math.max(1, Math.floor(cacheBytes / (windowTokens * tokenBytes[dtype])));
+    this.#windows = new WindowCache(Math.floor(cacheBytes / (windowTokens * tokenBytes[dtype])));
+    if (split.documents !== undefined) {
+      this.documents = new DocumentIndex(
+        files,
+        joinPath(folder, split.documents.file),
+        split.documents.count,
+        split.tokens,
+      );
+    }
   }
 
   async read(start: number, count: number): Promise<Int32Array> {
@@ -111,9 +83,11 @@ export class TokenSplit implements TokenSource {
     const ids = new Int32Array(count);
     const size = this.#windowTokens;
     for (let at = start; at < start + count; ) {
-      const index = Math.floor(at / size);
-      const window = await this.#window(index);
-      const from = at - index * size;
+      const shard = this.#shardAt(at);
+      const inShard = at - shard.first;
+      const index = Math.floor(inShard / size);
+      const window = await this.#windows.get(`${shard.file}:${index}`, () => this.#load(shard, index));
+      const from = inShard - index * size;
       const part = window.subarray(from, Math.min(window.length, from + start + count - at));
       ids.set(part, at - start);
       at += part.length;
@@ -121,29 +95,42 @@ export class TokenSplit implements TokenSource {
     return ids;
   }
 
-  #window(index: number) {
-    let window = this.#windows.get(index);
-    if (window) this.#windows.delete(index);
-    else {
-      window = this.#load(index);
-      window.catch(() => this.#windows.delete(index)); // a failed read is tried again, not remembered
-      for (const oldest of this.#windows.keys()) {
-        if (this.#windows.size < this.#maxWindows) break;
-        this.#windows.delete(oldest);
-      }
+  /** The last shard that begins at or before a token, by halving. */
+  #shardAt(token: number): PlacedShard {
+    let low = 0;
+    let high = this.#shards.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if ((this.#shards[middle] as PlacedShard).first <= token) low = middle;
+      else high = middle - 1;
     }
-    this.#windows.set(index, window);
-    return window;
+    return this.#shards[low] as PlacedShard;
   }
 
-  async #load(index: number) {
+  async #load(shard: PlacedShard, index: number): Promise<Ids> {
     const width = tokenBytes[this.dtype];
     const first = index * this.#windowTokens;
-    const count = Math.min(this.#windowTokens, this.length - first);
-    const ids = unpackTokens(await this.files.readRange(this.name, first * width, count * width), this.dtype);
-    checkTokens(this.name, ids, first, this.vocabSize);
+    const count = Math.min(this.#windowTokens, shard.tokens - first);
+    const path = joinPath(this.folder, shard.file);
+    const ids = unpackTokens(await this.files.readRange(path, first * width, count * width), this.dtype);
+    checkTokens(path, ids, first, this.vocabSize);
     return ids;
   }
+}
+
+/** @throws StoreError where a file is missing or not of the size that the manifest says */
+async function checkSize(
+  files: FileSystem,
+  path: string,
+  expected: number,
+  what: string,
+  split: string,
+): Promise<void> {
+  const size = (await files.stat(path))?.size;
+  if (size === undefined)
+    throw new StoreError(path, `the file of split "${split}" is missing; prepare the store again`);
+  if (size === expected) return;
+  throw new StoreError(path, `it holds ${size} bytes, but ${what} are ${expected}; prepare the store again`);
 }
 
 /** A prepared data set on disk (or in any FileSystem). */
@@ -162,17 +149,15 @@ export class TokenStore {
   static async open(files: FileSystem, path: string, options: StoreOptions = {}): Promise<TokenStore> {
     const manifestPath = joinPath(path, storeFile);
     const manifest = checkManifest(manifestPath, await readJson(files, manifestPath));
-    for (const [name, { file, tokens }] of Object.entries(manifest.splits)) {
-      const filePath = joinPath(path, file);
-      const size = (await files.stat(filePath))?.size;
-      const expected = tokens * tokenBytes[manifest.dtype];
-      if (size === undefined)
-        throw new StoreError(filePath, `the file of split "${name}" is missing; prepare the store again`);
-      if (size !== expected) {
-        throw new StoreError(
-          filePath,
-          `it holds ${size} bytes, but ${tokens} tokens of ${manifest.dtype} are ${expected}; prepare the store again`,
-        );
+    for (const [name, split] of Object.entries(manifest.splits)) {
+      for (const { file, tokens } of shardsOf(split)) {
+        const what = `${tokens} tokens of ${manifest.dtype}`;
+        await checkSize(files, joinPath(path, file), tokens * tokenBytes[manifest.dtype], what, name);
+      }
+      const { documents } = split;
+      if (documents !== undefined) {
+        const { file, count } = documents;
+        await checkSize(files, joinPath(path, file), 8 * count, `the places of ${count} documents`, name);
       }
     }
     return new TokenStore(files, path, manifest, options);

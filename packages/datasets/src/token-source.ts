@@ -86,8 +86,16 @@ export function tokenTypeFor(vocabSize: number): TokenType {
   return vocabSize <= 0x100 ? "u8" : vocabSize <= 0x10000 ? "u16" : "u32";
 }
 
+/** Whether numbers lie in memory as they lie in the files: nearly every machine has it so. */
+const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+
 /** Ids as little-endian bytes. */
 export function packTokens(ids: Int32Array, type: TokenType): Uint8Array {
+  if (type === "u8") return new Uint8Array(ids);
+  if (littleEndian) {
+    const packed = type === "u16" ? new Uint16Array(ids) : new Uint32Array(ids);
+    return new Uint8Array(packed.buffer);
+  }
   const width = tokenBytes[type];
   const bytes = new Uint8Array(ids.length * width);
   for (let i = 0; i < ids.length; i++) {
@@ -101,6 +109,12 @@ export function packTokens(ids: Int32Array, type: TokenType): Uint8Array {
 export function unpackTokens(bytes: Uint8Array, type: TokenType): Uint8Array | Uint16Array | Uint32Array {
   if (type === "u8") return bytes;
   const count = bytes.length / tokenBytes[type];
+  if (littleEndian) {
+    const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+    return type === "u16"
+      ? new Uint16Array(aligned.buffer, aligned.byteOffset, count)
+      : new Uint32Array(aligned.buffer, aligned.byteOffset, count);
+  }
   const ids = type === "u16" ? new Uint16Array(count) : new Uint32Array(count);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let i = 0; i < count; i++) ids[i] = type === "u16" ? view.getUint16(2 * i, true) : view.getUint32(4 * i, true);

@@ -170,11 +170,16 @@ export class CharacterTokenizer implements Tokenizer {
 
 /** Adds the code points of a text to a set: the alphabet of a text too large for memory, window by window. */
 export function collectCodePoints(text: string, into: Set<number> = new Set()): Set<number> {
+  const seen = new Uint8Array(tableSize);
   for (let i = 0; i < text.length; i++) {
     const point = text.codePointAt(i) as number;
-    if (point >= tableSize) i++;
-    into.add(point);
+    if (point < tableSize) seen[point] = 1;
+    else {
+      i++;
+      into.add(point);
+    }
   }
+  for (let point = seen.indexOf(1); point >= 0; point = seen.indexOf(1, point + 1)) into.add(point);
   return into;
 }
 
