@@ -12,6 +12,7 @@ export {
   type ScoredModel,
 } from "./evaluate.js";
 export type { TextMeasure } from "./extent.js";
+export { type DocumentSource, type LongDocumentOptions, longDocuments } from "./longDocuments.js";
 export { aggregations, type Metric, metrics, type Outcome, type Value } from "./metrics.js";
 export type {
   Answer,
@@ -34,5 +35,13 @@ export {
 } from "./runTask.js";
 export { type Bootstrap, bootstrap, meanError } from "./statistics.js";
 export { type OutputType, parseTask, type Task, TaskError } from "./task.js";
+export {
+  documentNames,
+  exampleSplit,
+  loadDocuments,
+  measuredSplit,
+  readDocuments,
+  type TaskDocuments,
+} from "./taskDocuments.js";
 export { findTasks, loadTask, shippedTasks } from "./taskFiles.js";
 export { type Document, TemplateError } from "./template.js";
