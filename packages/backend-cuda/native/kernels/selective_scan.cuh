@@ -1,0 +1,135 @@
+// Layer: CUDA kernels. What the forward and the backward selective scan share: sizes, tiles of tokens, rows of eight channels, and how
+// the states lie over a warp. Knows the scan's layouts; computes nothing.
+//
+// A block has 32 channels of a group. Lane l of a warp has channel l % 8 of the warp's 8 and, of each 16 states, 4 from
+// 4 * (l / 8) on; S states in all, so N is padded to 4 S. Saved chunks are cut into tiles of up to `kTokens` tokens.
+#pragma once
+
+#include "common.cuh"
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+constexpr int kScanChannels = 32;
+constexpr int kScanThreads = 128;
+
+/// Tokens between two states that the backward pass starts from.
+template <int S>
+constexpr int kScanBack = 64 / S;
+
+struct ScanSizes {
+  int length, channels, d_state, groups, blocks_per_group;
+  int chunk_size, chunks;
+};
+
+struct ScanTokens {
+  int first, nominal, count;
+  __device__ ScanTokens(const ScanSizes& s, int chunk, int from, int most, int end) {
+    first = chunk * s.chunk_size + from;
+    nominal = max(min(most, min((chunk + 1) * s.chunk_size, s.length) - first), 0);
+    count = max(min(nominal, end - first), 0);
+  }
+};
+
+__device__ __forceinline__ int scan_end(const ScanSizes& s, const int* lengths, int b) {
+  return lengths ? min(max(lengths[b], 0), s.length) : s.length;
+}
+
+/// The group and the channels of a block: [first, end), up to 32.
+struct ScanBlock {
+  int group, first, end;
+  __device__ ScanBlock(const ScanSizes& s, int block) {
+    group = block / s.blocks_per_group;
+    const int of_group = s.channels / s.groups;
+    first = group * of_group + block % s.blocks_per_group * kScanChannels;
+    end = min(first + kScanChannels, (group + 1) * of_group);
+  }
+};
+
+/// Eight elements as they lie in memory.
+template <typename T>
+struct Eight {
+  Vector<T, kVector<T>> at[8 / kVector<T>];
+
+  /// The first `count` of them; zeros after. With `aligned`, `from` is a multiple of 16 bytes.
+  __device__ __forceinline__ void load(const T* from, int count, bool aligned) {
+    if (aligned && count >= 8) {
+#pragma unroll
+      for (int i = 0; i < 8 / kVector<T>; i++) at[i] = reinterpret_cast<const Vector<T, kVector<T>>*>(from)[i];
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; i++) at[i / kVector<T>].at[i % kVector<T>] = i < count ? from[i] : from_float<T>(0.0f);
+    }
+  }
+  __device__ __forceinline__ void store(T* to, int count, bool aligned) const {
+    if (aligned && count >= 8) {
+#pragma unroll
+      for (int i = 0; i < 8 / kVector<T>; i++) reinterpret_cast<Vector<T, kVector<T>>*>(to)[i] = at[i];
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; i++)
+        if (i < count) to[i] = at[i / kVector<T>].at[i % kVector<T>];
+    }
+  }
+  __device__ __forceinline__ float operator[](int i) const { return to_float(at[i / kVector<T>].at[i % kVector<T>]); }
+  __device__ __forceinline__ void set(int i, float x) { at[i / kVector<T>].at[i % kVector<T>] = from_float<T>(x); }
+};
+
+/// The state that register i of a lane has.
+__device__ __forceinline__ int scan_state(int i, int lane) { return i / 4 * 16 + lane / 8 * 4 + i % 4; }
+
+/// One channel's states of this lane, from or to a row of N; zeros where there are none.
+template <int S>
+__device__ __forceinline__ void load_states(float (&h)[S], const float* row, int d_state, int lane, bool there) {
+#pragma unroll
+  for (int i = 0; i < S; i += 4) {
+    const int n = scan_state(i, lane);
+    if (d_state % 4 == 0) {
+      const float4 v = there && n < d_state ? *reinterpret_cast<const float4*>(row + n) : make_float4(0, 0, 0, 0);
+      h[i] = v.x;
+      h[i + 1] = v.y;
+      h[i + 2] = v.z;
+      h[i + 3] = v.w;
+    } else {
+#pragma unroll
+      for (int k = 0; k < 4; k++) h[i + k] = there && n + k < d_state ? row[n + k] : 0.0f;
+    }
+  }
+}
+template <int S>
+__device__ __forceinline__ void store_states(const float (&h)[S], float* row, int d_state, int lane, bool there) {
+  if (!there) return;
+#pragma unroll
+  for (int i = 0; i < S; i += 4) {
+    const int n = scan_state(i, lane);
+    if (d_state % 4 == 0) {
+      if (n < d_state) *reinterpret_cast<float4*>(row + n) = make_float4(h[i], h[i + 1], h[i + 2], h[i + 3]);
+    } else {
+#pragma unroll
+      for (int k = 0; k < 4; k++)
+        if (n + k < d_state) row[n + k] = h[i + k];
+    }
+  }
+}
+
+/// Adds four values over the four lanes of a channel; lane l / 8 = k gets the sum of the k-th.
+__device__ __forceinline__ float scatter_sum(const float (&v)[4], int lane) {
+  const bool high = lane & 16, odd = lane & 8;
+  const float a = (high ? v[2] : v[0]) + __shfl_xor_sync(kFullMask, high ? v[0] : v[2], 16);
+  const float b = (high ? v[3] : v[1]) + __shfl_xor_sync(kFullMask, high ? v[1] : v[3], 16);
+  return (odd ? b : a) + __shfl_xor_sync(kFullMask, odd ? a : b, 8);
+}
+
+__device__ __forceinline__ float exp2_of(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// log(1 + e^x). For 16-bit types a short form that is right to about 1e-5 of itself.
+template <typename T>
+__device__ __forceinline__ float scan_softplus(float x) {
+  const float e = __expf(-fabsf(x));
+  return fmaxf(x, 0.0f) + (e < 0.03125f ? e * (1.0f - e * (0.5f - e * (0.33333333f - 0.25f * e))) : __logf(1.0f + e));
+}
+template <>
+__device__ __forceinline__ float scan_softplus<f32>(float x) { return softplus(x); }

@@ -1,0 +1,417 @@
+// Layer: CUDA kernels. The gradient of the selective scan: a block walks from a row's last tile of tokens to its first for 32 channels,
+// makes the tile's states again from the one that enters it, then goes backwards in time. Knows the states every kScanBack
+// tokens. Sums over channels by tensor cores, in a fixed order; over blocks and rows in kernels of their own.
+//
+// Floor at B 8, L 2048, D 1536, N 16 in bf16: seven arrays of 50 MB, states every 16 tokens and dB, dC by blocks of channels are
+// 650 MB, 0.22 ms at 3 TB/s; two exponentials a state and token are 0.22 ms at 1.7 GHz, about 90 instructions a warp and token 0.32 ms.
+
+#include "selective_scan.cuh"
+
+struct ScanBackward {
+  const void* u;
+  const void* delta;
+  const float* A;
+  const void* B;
+  const void* C;
+  const void* z;
+  const float* D;
+  const float* bias;
+  const int* seq;
+  const int* lengths;
+  /// (B, chunks * per chunk, D, N)
+  const float* fine;
+  const void* dy;
+  const float* dfinal;
+  void* du;
+  void* ddelta;
+  void* dz;
+  /// (B, tiles, blocks, 2, 256): dB and dC by blocks of channels, token by token.
+  float* partial;
+  float* dinitial;
+  /// (B, D, N)
+  float* dA;
+  /// (2, B, D): dD and the bias's gradient.
+  float* by_row;
+  int u_pitch, delta_pitch, B_pitch, C_pitch, z_pitch, dy_pitch, du_pitch, ddelta_pitch, dz_pitch;
+  ScanSizes s;
+  int softplus, aligned, fine_per_chunk;
+};
+
+template <int S>
+struct ScanBackwardShared {
+  static constexpr int tokens = kScanBack<S>, wide = kScanChannels + 8;
+  alignas(16) float4 h[tokens][S / 4][kScanThreads];
+  float2 steps[tokens][kScanChannels + 2];
+  float dy[tokens][wide];
+  float skip[tokens][wide];
+  float y[tokens][wide];
+  float gB[tokens][wide];
+  float dstep[tokens][wide];
+  float B[tokens][4 * S];
+  float C[tokens][4 * S];
+  float shared[4][2][tokens * 4 * S];
+  int restart[tokens];
+};
+
+/// Sums over k in TF32; for f32 the rest that TF32 leaves out is added too. `a` holds ones and zeros.
+template <typename T>
+__device__ __forceinline__ void sum_tf32(float (&c)[4], const uint32_t (&a)[4], float b0, float b1) {
+  const auto add = [&](float x, float y) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(__float_as_uint(x)), "r"(__float_as_uint(y)));
+  };
+  if (sizeof(T) == 4) {
+    const float x = __uint_as_float(__float_as_uint(b0) & 0xffffe000u), y = __uint_as_float(__float_as_uint(b1) & 0xffffe000u);
+    add(b0 - x, b1 - y);
+    add(x, y);
+  } else {
+    add(b0, b1);
+  }
+}
+
+template <typename T, int S>
+__device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  ScanBackwardShared<S>& m = *reinterpret_cast<ScanBackwardShared<S>*>(memory);
+  constexpr int N = 4 * S, back = kScanBack<S>, step_group = back < 4 ? 1 : 4;
+  const ScanSizes& s = p.s;
+  const int b = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const ScanBlock block(s, blockIdx.x);
+  const int local = warp * 8 + lane % 8, channel = block.first + local;
+  const bool there = channel < block.end;
+  const int end = scan_end(s, p.lengths, b), tiles = s.chunks * p.fine_per_chunk;
+  const long long row0 = static_cast<long long>(b) * s.length;
+  // Rows of eight, a token and eight channels a thread: u and delta in the first half of the block, dy and z in the second.
+  const bool second = threadIdx.x >= kScanThreads / 2;
+  const int token = threadIdx.x % (kScanThreads / 2) / 4, slot = threadIdx.x % 4 * 8, column = block.first + slot;
+  const int columns = token < back ? max(min(block.end - column, 8), 0) : 0;
+  const long long group_column = static_cast<long long>(block.group) * s.d_state;
+
+  float A[S], carry[S], dA[S];
+  load_states<S>(A, p.A + static_cast<long long>(channel) * s.d_state, s.d_state, lane, there);
+  const auto state_row = [&](long long index) { return (index * s.channels + channel) * s.d_state; };
+  load_states<S>(carry, p.dfinal ? p.dfinal + state_row(b) : nullptr, s.d_state, lane, there && p.dfinal);
+#pragma unroll
+  for (int i = 0; i < S; i++) {
+    A[i] *= kLog2E;
+    dA[i] = 0.0f;
+  }
+  float bias[8], skip[8], dD[8], dbias[8];
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    bias[i] = p.bias && i < columns ? p.bias[column + i] : 0.0f;
+    skip[i] = p.D && i < columns ? p.D[column + i] : 0.0f;
+    dD[i] = dbias[i] = 0.0f;
+  }
+  const auto tokens_of = [&](int tile) { return ScanTokens(s, tile / p.fine_per_chunk, tile % p.fine_per_chunk * back, back, end); };
+
+  Eight<T> one, other, bc;
+  float h[S];
+  int restart = 0;
+  const auto fetch = [&](int tile) {
+    const ScanTokens t = tokens_of(tile);
+    const long long row = row0 + t.first + token;
+    const int count = token < t.count ? columns : 0;
+    if (second) {
+      one.load(static_cast<const T*>(p.dy) + row * p.dy_pitch + column, p.dy ? count : 0, p.aligned);
+      if (p.z) other.load(static_cast<const T*>(p.z) + row * p.z_pitch + column, count, p.aligned);
+    } else {
+      one.load(static_cast<const T*>(p.u) + row * p.u_pitch + column, count, p.aligned);
+      other.load(static_cast<const T*>(p.delta) + row * p.delta_pitch + column, count, p.aligned);
+    }
+    if (threadIdx.x < 64) {
+      const int at = threadIdx.x / (N / 8) % back, n = threadIdx.x % (N / 8) * 8;
+      const bool which = threadIdx.x / (N / 8) / back;
+      const T* const from = static_cast<const T*>(which ? p.C : p.B) + (row0 + t.first + at) * (which ? p.C_pitch : p.B_pitch) + group_column + n;
+      bc.load(from, at < t.count ? s.d_state - n : 0, p.aligned);
+    }
+    if (p.seq && threadIdx.x < back) {
+      const long long at = row0 + t.first + threadIdx.x;
+      restart = threadIdx.x < t.count && t.first + threadIdx.x > 0 && p.seq[at] != p.seq[at - 1];
+    }
+    load_states<S>(h, p.fine + state_row(static_cast<long long>(b) * tiles + tile), s.d_state, lane, there);
+  };
+  if (tiles > 0) fetch(tiles - 1);
+
+  for (int tile = tiles - 1; tile >= 0; tile--) {
+    const ScanTokens t = tokens_of(tile);
+    const Eight<T> one_now = one, other_now = other;
+    if (token < back) {
+      float v[16];
+      if (second) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = p.z ? one[i] * silu(other[i]) : one[i];
+        *reinterpret_cast<float4*>(&m.dy[token][slot]) = make_float4(v[0], v[1], v[2], v[3]);
+        *reinterpret_cast<float4*>(&m.dy[token][slot + 4]) = make_float4(v[4], v[5], v[6], v[7]);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+          float d = other[i] + bias[i];
+          if (p.softplus) d = scan_softplus<T>(d);
+          if (token >= t.count) d = 0.0f;
+          v[2 * i] = d;
+          v[2 * i + 1] = d * one[i];
+          m.skip[token][slot + i] = skip[i] * one[i];
+        }
+        float4* const to = reinterpret_cast<float4*>(&m.steps[token][slot]);
+#pragma unroll
+        for (int i = 0; i < 4; i++) to[i] = make_float4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+      }
+    }
+    if (threadIdx.x < 64) {
+      const int at = threadIdx.x / (N / 8) % back, n = threadIdx.x % (N / 8) * 8;
+      float* const row = threadIdx.x / (N / 8) / back ? m.C[at] : m.B[at];
+      *reinterpret_cast<float4*>(row + n) = make_float4(bc[0], bc[1], bc[2], bc[3]);
+      *reinterpret_cast<float4*>(row + n + 4) = make_float4(bc[4], bc[5], bc[6], bc[7]);
+    }
+    if (threadIdx.x < back) m.restart[threadIdx.x] = restart;
+    __syncthreads();
+
+    // Forward again. m.h[k] is the state that token k finds, before any restart at it.
+#pragma unroll 1
+    for (int from = 0; from < back; from += step_group) {
+      float y[step_group];
+#pragma unroll
+      for (int k = 0; k < step_group; k++) {
+        const float2 step = m.steps[from + k][local];
+        const bool fresh = p.seq && m.restart[from + k];
+        y[k] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < S; i += 4) {
+          m.h[from + k][i / 4][threadIdx.x] = make_float4(h[i], h[i + 1], h[i + 2], h[i + 3]);
+          if (fresh) h[i] = h[i + 1] = h[i + 2] = h[i + 3] = 0.0f;
+          const float4 Bt = *reinterpret_cast<const float4*>(&m.B[from + k][i * 4 + lane / 8 * 4]);
+          const float4 Ct = *reinterpret_cast<const float4*>(&m.C[from + k][i * 4 + lane / 8 * 4]);
+          h[i] = exp2_of(step.x * A[i]) * h[i] + step.y * Bt.x;
+          h[i + 1] = exp2_of(step.x * A[i + 1]) * h[i + 1] + step.y * Bt.y;
+          h[i + 2] = exp2_of(step.x * A[i + 2]) * h[i + 2] + step.y * Bt.z;
+          h[i + 3] = exp2_of(step.x * A[i + 3]) * h[i + 3] + step.y * Bt.w;
+          y[k] += (h[i] * Ct.x + h[i + 1] * Ct.y) + (h[i + 2] * Ct.z + h[i + 3] * Ct.w);
+        }
+      }
+      if constexpr (step_group == 4) {
+        m.y[from + lane / 8][local] = scatter_sum(y, lane);
+      } else {
+        y[0] += __shfl_xor_sync(kFullMask, y[0], 8);
+        y[0] += __shfl_xor_sync(kFullMask, y[0], 16);
+        m.y[from][local] = y[0];
+      }
+    }
+    float after[S];
+#pragma unroll
+    for (int i = 0; i < S; i++) after[i] = h[i];
+    if (tile > 0) fetch(tile - 1);
+
+    // One token backwards: g = C dy + carry. `left` becomes dC's summands dy h_t, `g` dB's, and `sums` those over the states.
+    const auto backward = [&](int at, float (&g)[S], float (&left)[S], float& gB, float& dstep) {
+      const float2 step = m.steps[at][local];
+      const float dy = m.dy[at][local];
+      const bool fresh = p.seq && m.restart[at];
+      gB = dstep = 0.0f;
+#pragma unroll
+      for (int i = 0; i < S; i += 4) {
+        const float4 B4 = *reinterpret_cast<const float4*>(&m.B[at][i * 4 + lane / 8 * 4]);
+        const float4 C4 = *reinterpret_cast<const float4*>(&m.C[at][i * 4 + lane / 8 * 4]);
+        const float4 h4 = m.h[at][i / 4][threadIdx.x];
+        const float Bt[4] = {B4.x, B4.y, B4.z, B4.w}, Ct[4] = {C4.x, C4.y, C4.z, C4.w}, before[4] = {h4.x, h4.y, h4.z, h4.w};
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          const float decay = fresh ? 0.0f : exp2_of(step.x * A[i + k]);
+          const float gk = Ct[k] * dy + carry[i + k];
+          const float flow = decay * gk, product = flow * before[k];
+          left[i + k] = dy * after[i + k];
+          after[i + k] = before[k];
+          dstep += product * A[i + k];
+          dA[i + k] += product * step.x;
+          gB += gk * Bt[k];
+          carry[i + k] = flow;
+          g[i + k] = gk * step.y;
+        }
+      }
+    };
+    if constexpr (S == 4) {
+      float sum_B[4][4], sum_C[4][4];
+#pragma unroll
+      for (int i = 0; i < 16; i++) sum_B[i / 4][i % 4] = sum_C[i / 4][i % 4] = 0.0f;
+#pragma unroll 2
+      for (int at = back - 2; at >= 0; at -= 2) {
+        float g[2][S], left[2][S], v[4];
+        backward(at + 1, g[1], left[1], v[2], v[3]);
+        backward(at, g[0], left[0], v[0], v[1]);
+        const uint32_t one_bits = 0x3f800000u;
+        const int row = lane / 4;
+        const uint32_t a[4] = {row == at ? one_bits : 0, row + 8 == at ? one_bits : 0, row == at + 1 ? one_bits : 0,
+                               row + 8 == at + 1 ? one_bits : 0};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          sum_tf32<T>(sum_B[i], a, g[0][i], g[1][i]);
+          sum_tf32<T>(sum_C[i], a, left[0][i], left[1][i]);
+        }
+        // Lane group k gets sum k of v: the two of the first token, then of the second.
+        (lane & 8 ? m.dstep : m.gB)[at + lane / 16][local] = scatter_sum(v, lane);
+      }
+      // Row of a sum: the token; columns 2 k and 2 k + 1: the two halves of the warp's channels, for states 4 k + i.
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int at = (lane / 4 + half * 8) * 16 + lane % 4 * 4;
+        *reinterpret_cast<float4*>(&m.shared[warp][0][at]) =
+            make_float4(sum_B[0][2 * half] + sum_B[0][2 * half + 1], sum_B[1][2 * half] + sum_B[1][2 * half + 1],
+                        sum_B[2][2 * half] + sum_B[2][2 * half + 1], sum_B[3][2 * half] + sum_B[3][2 * half + 1]);
+        *reinterpret_cast<float4*>(&m.shared[warp][1][at]) =
+            make_float4(sum_C[0][2 * half] + sum_C[0][2 * half + 1], sum_C[1][2 * half] + sum_C[1][2 * half + 1],
+                        sum_C[2][2 * half] + sum_C[2][2 * half + 1], sum_C[3][2 * half] + sum_C[3][2 * half + 1]);
+      }
+    } else {
+#pragma unroll 1
+      for (int at = back - 1; at >= 0; at--) {
+        float g[S], left[S], gB, dstep;
+        backward(at, g, left, gB, dstep);
+#pragma unroll
+        for (int i = 0; i < S; i++) {
+#pragma unroll
+          for (int k = 1; k < 8; k <<= 1) {
+            g[i] += __shfl_xor_sync(kFullMask, g[i], k);
+            left[i] += __shfl_xor_sync(kFullMask, left[i], k);
+          }
+          if (lane % 8 == 0) {
+            m.shared[warp][0][at * N + scan_state(i, lane)] = g[i];
+            m.shared[warp][1][at * N + scan_state(i, lane)] = left[i];
+          }
+        }
+#pragma unroll
+        for (int k = 8; k < 32; k <<= 1) {
+          gB += __shfl_xor_sync(kFullMask, gB, k);
+          dstep += __shfl_xor_sync(kFullMask, dstep, k);
+        }
+        m.gB[at][local] = gB;
+        m.dstep[at][local] = dstep;
+      }
+    }
+    __syncthreads();
+
+    if (p.partial) {
+      const int which = threadIdx.x / 64, at = threadIdx.x % 64 * 4;
+      float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+      for (int w = 0; w < 4; w++) {
+        const float4 v = *reinterpret_cast<const float4*>(&m.shared[w][which][at]);
+        sum.x += v.x;
+        sum.y += v.y;
+        sum.z += v.z;
+        sum.w += v.w;
+      }
+      float* const to = p.partial + (((static_cast<long long>(b) * tiles + tile) * gridDim.x + blockIdx.x) * 2 + which) * 256 + at;
+      *reinterpret_cast<float4*>(to) = sum;
+    }
+    if (token < t.nominal && columns > 0) {
+      const bool real = token < t.count;
+      const long long row = row0 + t.first + token;
+      if (second) {
+        if (p.dz) {
+          Eight<T> out;
+#pragma unroll
+          for (int i = 0; i < 8; i++)
+            out.set(i, real ? one_now[i] * (m.y[token][slot + i] + m.skip[token][slot + i]) * silu_gradient(other_now[i]) : 0.0f);
+          out.store(static_cast<T*>(p.dz) + row * p.dz_pitch + column, columns, p.aligned);
+        }
+      } else {
+        Eight<T> du, ddelta;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+          const float dy = m.dy[token][slot + i], gB = m.gB[token][slot + i];
+          float d = m.dstep[token][slot + i] * kLn2 + gB * one_now[i];
+          if (p.softplus) d *= sigmoid(other_now[i] + bias[i]);
+          if (!real) d = 0.0f;
+          du.set(i, skip[i] * dy + gB * m.steps[token][slot + i].x);
+          ddelta.set(i, d);
+          dD[i] += dy * one_now[i];
+          dbias[i] += d;
+        }
+        if (p.du) du.store(static_cast<T*>(p.du) + row * p.du_pitch + column, columns, p.aligned);
+        if (p.ddelta) ddelta.store(static_cast<T*>(p.ddelta) + row * p.ddelta_pitch + column, columns, p.aligned);
+      }
+    }
+    __syncthreads();
+  }
+
+  if (p.dinitial) store_states<S>(carry, p.dinitial + state_row(b), s.d_state, lane, there);
+  if (p.dA) store_states<S>(dA, p.dA + state_row(b), s.d_state, lane, there);
+  if (p.by_row) {
+    if (!second && token < back) {
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        m.dy[token][slot + i] = dD[i];
+        m.y[token][slot + i] = dbias[i];
+      }
+    }
+    __syncthreads();
+    if (threadIdx.x < 2 * kScanChannels) {
+      const int c = threadIdx.x % kScanChannels, which = threadIdx.x / kScanChannels;
+      float sum = 0.0f;
+      for (int k = 0; k < back; k++) sum += which ? m.y[k][c] : m.dy[k][c];
+      if (block.first + c < block.end) p.by_row[(static_cast<long long>(which) * gridDim.y + b) * s.channels + block.first + c] = sum;
+    }
+  }
+}
+
+/// dB and dC: the sums over the blocks of a group. A block has a tile of a group, a thread four numbers.
+template <typename T, int S>
+__device__ __forceinline__ void selective_scan_shared(const float* partial, T* dB, T* dC, const int* lengths, int dB_pitch, int dC_pitch,
+                                                      const ScanSizes& s, int fine_per_chunk) {
+  constexpr int N = 4 * S, back = kScanBack<S>;
+  const int tile = blockIdx.x, group = blockIdx.y, b = blockIdx.z, which = threadIdx.x / 64, at = threadIdx.x % 64 * 4;
+  T* const out = which ? dC : dB;
+  if (out == nullptr) return;
+  const int blocks = s.blocks_per_group * s.groups;
+  const float* from = partial + (((static_cast<long long>(b) * gridDim.x + tile) * blocks + group * s.blocks_per_group) * 2 + which) * 256 + at;
+  float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+  for (int k = 0; k < s.blocks_per_group; k++) {
+    const float4 v = *reinterpret_cast<const float4*>(from);
+    from += 512;
+    sum.x += v.x;
+    sum.y += v.y;
+    sum.z += v.z;
+    sum.w += v.w;
+  }
+  const ScanTokens t(s, tile / fine_per_chunk, tile % fine_per_chunk * back, back, scan_end(s, lengths, b));
+  const int token = at / N, n = at % N, pitch = which ? dC_pitch : dB_pitch;
+  if (token >= t.nominal) return;
+  T* const to = out + (static_cast<long long>(b) * s.length + t.first + token) * pitch + group * s.d_state + n;
+  const float v[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+  for (int k = 0; k < 4; k++)
+    if (n + k < s.d_state) to[k] = from_float<T>(token < t.count ? v[k] : 0.0f);
+}
+
+#define KERNEL(name, T, N, S, Blocks)                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(kScanThreads, Blocks) selective_scan_backward_##name##_##N(const __grid_constant__ ScanBackward p) { \
+    selective_scan_backward<T, S>(p);                                                                                                 \
+  }                                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(128) selective_scan_shared_##name##_##N(                                               \
+      const float* partial, T* dB, T* dC, const int* lengths, int dB_pitch, int dC_pitch, const ScanSizes s, int fine_per_chunk) {    \
+    selective_scan_shared<T, S>(partial, dB, dC, lengths, dB_pitch, dC_pitch, s, fine_per_chunk);                                     \
+  }
+#define KERNELS(name, T) KERNEL(name, T, 16, 4, 3) KERNEL(name, T, 64, 16, 1) KERNEL(name, T, 256, 64, 1)
+DIFFMAMBA_FLOATS(KERNELS)
+
+/// Sums over the rows of a batch: dA (D, N), dD and the bias's gradient (D,). Absent ones are null.
+extern "C" __global__ void __launch_bounds__(256) selective_scan_rows(const float* dA_by_row, const float* by_row, float* dA, float* dD, float* dbias,
+                                                                      int batch, int channels, int d_state) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, size = channels * d_state;
+  if (dA && i < size) {
+    float sum = 0.0f;
+    for (int b = 0; b < batch; b++) sum += dA_by_row[static_cast<long long>(b) * size + i];
+    dA[i] = sum;
+  }
+  if (i >= channels) return;
+  float skip = 0.0f, bias = 0.0f;
+  for (int b = 0; b < batch; b++) {
+    skip += by_row[static_cast<long long>(b) * channels + i];
+    bias += by_row[static_cast<long long>(batch + b) * channels + i];
+  }
+  if (dD) dD[i] = skip;
+  if (dbias) dbias[i] = bias;
+}

@@ -1,0 +1,90 @@
+// Layer: CUDA kernels. What the kernels of the Mamba-2 scan share: how a row of tokens is cut into tiles, and where a block's
+// heads, columns and states lie. Knows the scan's layouts; computes nothing.
+//
+// A saved chunk has `chunk_size` tokens and is worked through in `per_chunk` tiles of up to Q tokens; tile q is part
+// q % per_chunk of chunk q / per_chunk. A block has Q columns of (H, P): part of a head, a head, or several heads of a group.
+#pragma once
+
+#include "ssd_tile.cuh"
+
+struct SsdSizes {
+  int length, heads, head_dim, d_state, groups;
+  int chunk_size, chunks, per_chunk;
+  /// Heads of a block, and blocks of a head: one of them is 1.
+  int heads_per_block, blocks_per_head;
+};
+
+/// Tokens of tile q: those that exist, and those of them that are no padding.
+template <int Q>
+struct SsdTokens {
+  int first, nominal, count;
+  __device__ SsdTokens(const SsdSizes& s, int q, int end) {
+    const int chunk = q / s.per_chunk;
+    first = chunk * s.chunk_size + q % s.per_chunk * Q;
+    nominal = max(min(Q, min((chunk + 1) * s.chunk_size, s.length) - first), 0);
+    count = max(min(nominal, end - first), 0);
+  }
+};
+
+/// Tokens of row b that are no padding.
+__device__ __forceinline__ int ssd_end(const SsdSizes& s, const int* lengths, int b) {
+  return lengths ? min(max(lengths[b], 0), s.length) : s.length;
+}
+
+/// The heads and columns of a block.
+template <int Q>
+struct SsdBlock {
+  int head, part, columns, first, group;
+  bool several;
+  __device__ SsdBlock(const SsdSizes& s, int block) {
+    head = block / s.blocks_per_head * s.heads_per_block;
+    part = block % s.blocks_per_head;
+    several = s.heads_per_block > 1;
+    columns = several ? s.heads_per_block * s.head_dim : min(Q, s.head_dim - part * Q);
+    first = head * s.head_dim + part * Q;
+    group = head / (s.heads / s.groups);
+  }
+  /// The head, counted in the block, of one of the block's columns.
+  __device__ int head_of(const SsdSizes& s, int column) const { return several ? column / s.head_dim : 0; }
+};
+
+/// One warp's part of a state (columns of the block x N) in f32: rows strip * 16 + .., columns n0 + .., as sums lie.
+template <int N>
+struct SsdState {
+  float at[N / 16][4];
+
+  template <typename F>
+  __device__ __forceinline__ void each(int row0, int n0, F&& f) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int t = 0; t < N / 16; t++) {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        f(row0 + lane / 4 + half * 8, n0 + t * 8 + lane % 4 * 2, at[t][2 * half], at[t][2 * half + 1]);
+      }
+    }
+  }
+  /// From rows of `d_state`; zeros where there are none.
+  __device__ void load(const float* from, int rows, int d_state, int row0, int n0) {
+    each(row0, n0, [&](int row, int n, float& x, float& y) {
+      x = from && row < rows && n < d_state ? from[static_cast<long long>(row) * d_state + n] : 0.0f;
+      y = from && row < rows && n + 1 < d_state ? from[static_cast<long long>(row) * d_state + n + 1] : 0.0f;
+    });
+  }
+  __device__ void store(float* to, int rows, int d_state, int row0, int n0) {
+    each(row0, n0, [&](int row, int n, float& x, float& y) {
+      if (row >= rows || n >= d_state) return;
+      float* at = to + static_cast<long long>(row) * d_state + n;
+      if (d_state % 2 == 0) {
+        *reinterpret_cast<float2*>(at) = make_float2(x, y);
+      } else {
+        at[0] = x;
+        if (n + 1 < d_state) at[1] = y;
+      }
+    });
+  }
+  template <typename T>
+  __device__ void to_tile(T* tile, int row0, int n0) {
+    each(row0, n0, [&](int row, int n, float& x, float& y) { store_pair<T>(tile + row * (N + 8) + n, x, y); });
+  }
+};

@@ -1,0 +1,15 @@
+// Layer: CUDA kernels. ssd_forward.cuh for each type, padded N and tile: ssd_forward_<type>_<N>_<Q>.
+
+#include "ssd_forward.cuh"
+
+#define KERNEL(name, T, N, Q, Blocks)                                                                                           \
+  extern "C" __global__ void __launch_bounds__(Q * 4, Blocks) ssd_forward_##name##_##N##_##Q(const __grid_constant__ SsdForward p) { ssd_forward<T, N, Q>(p); }
+
+#define HALVES(name, T)                                                                                                        \
+  KERNEL(name, T, 64, 64, 2) KERNEL(name, T, 128, 64, 2) KERNEL(name, T, 256, 64, 1) KERNEL(name, T, 128, 32, 2) KERNEL(name, T, 256, 32, 1)
+
+HALVES(bf16, bf16)
+HALVES(f16, f16)
+KERNEL(f32, f32, 64, 32, 1)
+KERNEL(f32, f32, 128, 32, 1)
+KERNEL(f32, f32, 256, 32, 1)

@@ -1,0 +1,308 @@
+// Layer: CUDA kernels. What surrounds the Mamba-2 scan's products: steps and summed decays of each tile before them; after the backward
+// pass the sums over heads, tokens and rows, in a fixed order. Knows the layouts of ssd_forward.cuh and ssd_backward.cuh.
+
+#include "ssd.cuh"
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+struct SsdSteps {
+  const void* dt;
+  const float* A;
+  const float* bias;
+  const int* seq;
+  const int* lengths;
+  /// (B, H, tiles, Q): dt after bias, softplus and limits, 0 for padding; the running sum of dt A log2(e) in each tile.
+  float* steps;
+  float* sums;
+  /// (B, tiles, Q): restarts of the state in the tile, up to and with each token; only with seq.
+  int* restarts;
+  int dt_pitch;
+  SsdSizes s;
+  int softplus;
+  float low, high;
+};
+
+template <typename T, int Q>
+__device__ __forceinline__ void ssd_steps(const SsdSteps& p) {
+  const SsdSizes& s = p.s;
+  const int q = blockIdx.x, b = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int tiles = s.chunks * s.per_chunk;
+  constexpr int each = Q / 32;
+  const SsdTokens<Q> tokens(s, q, ssd_end(s, p.lengths, b));
+  const long long row0 = static_cast<long long>(b) * s.length + tokens.first;
+  for (int h = warp; h < s.heads; h += blockDim.x / 32) {
+    float step[each], sum[each], total = 0.0f;
+#pragma unroll
+    for (int k = 0; k < each; k++) {
+      const int t = lane * each + k;
+      step[k] = 0.0f;
+      if (t < tokens.count) {
+        float v = to_float(static_cast<const T*>(p.dt)[(row0 + t) * p.dt_pitch + h]) + (p.bias ? p.bias[h] : 0.0f);
+        if (p.softplus) v = softplus(v);
+        step[k] = fminf(fmaxf(v, p.low), p.high);
+      }
+      total += step[k] * (p.A[h] * kLog2E);
+      sum[k] = total;
+    }
+    float before = total;
+#pragma unroll
+    for (int i = 1; i < 32; i <<= 1) {
+      const float up = __shfl_up_sync(kFullMask, before, i);
+      if (lane >= i) before += up;
+    }
+    before -= total;
+    const long long at = ((static_cast<long long>(b) * s.heads + h) * tiles + q) * Q + lane * each;
+#pragma unroll
+    for (int k = 0; k < each; k++) {
+      p.steps[at + k] = step[k];
+      p.sums[at + k] = before + sum[k];
+    }
+  }
+  if (p.seq && warp == 0) {
+    int count[each], total = 0;
+#pragma unroll
+    for (int k = 0; k < each; k++) {
+      const int t = lane * each + k;
+      const int* const at = p.seq + row0 + t;
+      total += t < tokens.count && tokens.first + t > 0 && at[0] != at[-1];
+      count[k] = total;
+    }
+    int before = total;
+#pragma unroll
+    for (int i = 1; i < 32; i <<= 1) {
+      const int up = __shfl_up_sync(kFullMask, before, i);
+      if (lane >= i) before += up;
+    }
+    before -= total;
+#pragma unroll
+    for (int k = 0; k < each; k++)
+      p.restarts[(static_cast<long long>(b) * tiles + q) * Q + lane * each + k] = before + count[k];
+  }
+}
+
+struct SsdShared {
+  const void* partial;
+  const int* lengths;
+  void* dB;
+  void* dC;
+  int dB_pitch, dC_pitch;
+  SsdSizes s;
+  /// Blocks of all heads, and N padded.
+  int blocks, padded;
+};
+
+/// dB and dC: the sums over the blocks of a group. A thread has 8 elements of a tile, in the order of fragments.
+template <typename T, int Q>
+__device__ __forceinline__ void ssd_shared(const SsdShared& p) {
+  const SsdSizes& s = p.s;
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, tiles = s.chunks * s.per_chunk;
+  const int q = blockIdx.y % tiles, which = blockIdx.y / tiles % 2, group = blockIdx.y / tiles / 2, b = blockIdx.z;
+  if (i >= Q * p.padded / 8) return;
+  void* const out = which ? p.dC : p.dB;
+  if (out == nullptr) return;
+  const int of_group = p.blocks / s.groups;
+  const T* from = static_cast<const T*>(p.partial) +
+                  (((static_cast<long long>(b) * tiles + q) * p.blocks + group * of_group) * 2 + which) * Q * p.padded + i * 8;
+  float sum[8] = {};
+#pragma unroll 8
+  for (int k = 0; k < of_group; k++) {
+    float v[8];
+    load<8>(from, v);
+    from += 2ll * Q * p.padded;
+#pragma unroll
+    for (int e = 0; e < 8; e++) sum[e] += v[e];
+  }
+  const SsdTokens<Q> tokens(s, q, s.length);
+  const int lane = i % 32, t = i / 32 % (p.padded / 32), warp = i / p.padded;
+  const int row = warp % (Q / 16) * 16 + lane / 4, column = warp / (Q / 16) * (p.padded / 2) + t * 16 + lane % 4 * 2;
+  const int pitch = which ? p.dC_pitch : p.dB_pitch;
+#pragma unroll
+  for (int e = 0; e < 8; e++) {
+    const int token = row + e / 2 % 2 * 8, n = column + e / 4 * 8 + e % 2;
+    if (token >= tokens.nominal || n >= s.d_state) continue;
+    static_cast<T*>(out)[(static_cast<long long>(b) * s.length + tokens.first + token) * pitch + group * s.d_state + n] = from_float<T>(sum[e]);
+  }
+}
+
+struct SsdFinish {
+  const void* dt;
+  const float* A;
+  const float* bias;
+  const int* lengths;
+  /// As in SsdBackward.
+  const float* sums;
+  void* ddt;
+  /// (2, B, H): dA and the gradient of the bias by rows.
+  float* by_row;
+  int dt_pitch, ddt_pitch;
+  SsdSizes s;
+  int softplus;
+  float low, high;
+};
+
+/// From d(dt_t A) and x_t . dX_t to ddt = A d(dt A) + x . dX, through limits and softplus. A block has a head of a row.
+template <typename T, int Q>
+__device__ __forceinline__ void ssd_finish(const SsdFinish& p) {
+  __shared__ float scratch[32];
+  const SsdSizes& s = p.s;
+  const int h = blockIdx.x, b = blockIdx.y, tiles = s.chunks * s.per_chunk, end = ssd_end(s, p.lengths, b);
+  const long long plane = static_cast<long long>(gridDim.y) * s.blocks_per_head * s.heads * tiles * Q;
+  float dA = 0.0f, dbias = 0.0f;
+  for (int i = threadIdx.x; i < tiles * Q; i += blockDim.x) {
+    const SsdTokens<Q> tokens(s, i / Q, end);
+    if (i % Q >= tokens.nominal) continue;
+    const long long row = static_cast<long long>(b) * s.length + tokens.first + i % Q;
+    float ddt = 0.0f;
+    if (i % Q < tokens.count) {
+      float decay = 0.0f, inner = 0.0f;
+      for (int part = 0; part < s.blocks_per_head; part++) {
+        const float* at = p.sums + ((static_cast<long long>(b) * s.blocks_per_head + part) * s.heads + h) * tiles * Q + i;
+        decay += at[0];
+        inner += at[plane];
+      }
+      const float raw = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + h]) + (p.bias ? p.bias[h] : 0.0f);
+      const float value = p.softplus ? softplus(raw) : raw;
+      dA += fminf(fmaxf(value, p.low), p.high) * decay;
+      if (value >= p.low && value <= p.high) ddt = p.A[h] * decay + inner;
+      if (p.softplus) ddt *= sigmoid(raw);
+    }
+    dbias += ddt;
+    if (p.ddt) static_cast<T*>(p.ddt)[row * p.ddt_pitch + h] = from_float<T>(ddt);
+  }
+  dA = block_sum(dA, scratch);
+  dbias = block_sum(dbias, scratch);
+  if (threadIdx.x == 0) {
+    p.by_row[b * s.heads + h] = dA;
+    p.by_row[(gridDim.y + b) * s.heads + h] = dbias;
+  }
+}
+
+struct SsdStep {
+  const void* x;
+  const void* dt;
+  const float* A;
+  const void* B;
+  const void* C;
+  const void* z;
+  const float* D;
+  const float* bias;
+  const float* initial;
+  const int* seq;
+  const int* lengths;
+  void* y;
+  float* states;
+  float* final_state;
+  int x_pitch, dt_pitch, B_pitch, C_pitch, z_pitch, y_pitch;
+  SsdSizes s;
+  int D_by_channel, softplus;
+  float low, high;
+};
+
+/// A few tokens, one after the other: a warp has a row of the state, N up to 256. Reads and writes the state once.
+template <typename T>
+__device__ __forceinline__ void ssd_step(const SsdStep& p) {
+  const SsdSizes& s = p.s;
+  const int lane = threadIdx.x % 32, b = blockIdx.y;
+  const int width = s.heads * s.head_dim, channel = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+  if (channel >= width) return;
+  const int h = channel / s.head_dim, group = h / (s.heads / s.groups), end = ssd_end(s, p.lengths, b);
+  const long long state_at = (static_cast<long long>(b) * width + channel) * s.d_state;
+  constexpr int most = 8;
+  float state[most];
+#pragma unroll
+  for (int k = 0; k < most; k++) {
+    const int n = lane + 32 * k;
+    state[k] = p.initial && n < s.d_state ? p.initial[state_at + n] : 0.0f;
+  }
+  const float skip = p.D ? p.D[p.D_by_channel ? channel : h] : 0.0f, A = p.A[h] * kLog2E, bias = p.bias ? p.bias[h] : 0.0f;
+  for (int t = 0; t < s.length; t++) {
+    const long long row = static_cast<long long>(b) * s.length + t;
+    if (p.states && t % s.chunk_size == 0) {
+      float* const to = p.states + ((static_cast<long long>(b) * s.chunks + t / s.chunk_size) * width + channel) * s.d_state;
+#pragma unroll
+      for (int k = 0; k < most; k++)
+        if (lane + 32 * k < s.d_state) to[lane + 32 * k] = state[k];
+    }
+    T* const y = static_cast<T*>(p.y) + row * p.y_pitch + channel;
+    if (t >= end) {
+      if (lane == 0) *y = from_float<T>(0.0f);
+      continue;
+    }
+    const float x = to_float(static_cast<const T*>(p.x)[row * p.x_pitch + channel]);
+    float step = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + h]) + bias;
+    if (p.softplus) step = softplus(step);
+    step = fminf(fmaxf(step, p.low), p.high);
+    const float decay = p.seq && t > 0 && p.seq[row] != p.seq[row - 1] ? 0.0f : exp2_fast(step * A), scaled = step * x;
+    const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + group * s.d_state;
+    const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + group * s.d_state;
+    float sum = 0.0f;
+#pragma unroll
+    for (int k = 0; k < most; k++) {
+      const int n = lane + 32 * k;
+      if (n < s.d_state) {
+        state[k] = decay * state[k] + scaled * to_float(B[n]);
+        sum += state[k] * to_float(C[n]);
+      }
+    }
+    sum = warp_sum(sum) + skip * x;
+    if (p.z) sum *= silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + channel]));
+    if (lane == 0) *y = from_float<T>(sum);
+  }
+#pragma unroll
+  for (int k = 0; k < most; k++)
+    if (lane + 32 * k < s.d_state) p.final_state[state_at + lane + 32 * k] = state[k];
+}
+
+/// g = dy silu(z) and dz = dy y silu'(z) of rows of `width`; y is that before the gate.
+template <typename T>
+__device__ __forceinline__ void ssd_gate(const T* dy, const T* z, const T* y, T* g, T* dz, const int* lengths, int dy_pitch, int z_pitch,
+                                         int dz_pitch, int length, int width) {
+  const long long row = blockIdx.y;
+  const bool real = !lengths || static_cast<int>(row % length) < lengths[row / length];
+  for (int c = blockIdx.x * blockDim.x + threadIdx.x; c < width; c += gridDim.x * blockDim.x) {
+    const float zv = real ? to_float(z[row * z_pitch + c]) : 0.0f, d = real ? to_float(dy[row * dy_pitch + c]) : 0.0f;
+    g[row * width + c] = from_float<T>(d * silu(zv));
+    if (dz) dz[row * dz_pitch + c] = from_float<T>(real ? d * to_float(y[row * width + c]) * silu_gradient(zv) : 0.0f);
+  }
+}
+
+#define KERNELS(name, T)                                                                                                       \
+  extern "C" __global__ void __launch_bounds__(256) ssd_steps_##name##_64(const __grid_constant__ SsdSteps p) { ssd_steps<T, 64>(p); }     \
+  extern "C" __global__ void __launch_bounds__(256) ssd_steps_##name##_32(const __grid_constant__ SsdSteps p) { ssd_steps<T, 32>(p); }     \
+  extern "C" __global__ void __launch_bounds__(256) ssd_shared_##name##_64(const __grid_constant__ SsdShared p) { ssd_shared<T, 64>(p); }  \
+  extern "C" __global__ void __launch_bounds__(256) ssd_shared_##name##_32(const __grid_constant__ SsdShared p) { ssd_shared<T, 32>(p); }  \
+  extern "C" __global__ void __launch_bounds__(256) ssd_finish_##name##_64(const __grid_constant__ SsdFinish p) { ssd_finish<T, 64>(p); }  \
+  extern "C" __global__ void __launch_bounds__(256) ssd_finish_##name##_32(const __grid_constant__ SsdFinish p) { ssd_finish<T, 32>(p); }  \
+  extern "C" __global__ void __launch_bounds__(128) ssd_step_##name(const __grid_constant__ SsdStep p) { ssd_step<T>(p); }                 \
+  extern "C" __global__ void __launch_bounds__(256) ssd_gate_##name(const T* dy, const T* z, const T* y, T* g, T* dz,          \
+                                                                    const int* lengths, int dy_pitch, int z_pitch,            \
+                                                                    int dz_pitch, int length, int width) {                    \
+    ssd_gate<T>(dy, z, y, g, dz, lengths, dy_pitch, z_pitch, dz_pitch, length, width);                                         \
+  }
+DIFFMAMBA_FLOATS(KERNELS)
+
+/// Sums over the rows of a batch: dA and the bias's gradient (H,), and dD, (H,) or (H, P). Absent ones are null.
+extern "C" __global__ void __launch_bounds__(256) ssd_rows(const float* by_row, const float* dD_by_row, float* dA, float* dbias, float* dD,
+                                                           int batch, int heads, int head_dim, int D_by_channel) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < heads) {
+    float a = 0.0f, bias = 0.0f;
+    for (int b = 0; b < batch; b++) {
+      a += by_row[b * heads + i];
+      bias += by_row[(batch + b) * heads + i];
+    }
+    if (dA) dA[i] = a;
+    if (dbias) dbias[i] = bias;
+  }
+  if (!dD || i >= (D_by_channel ? heads * head_dim : heads)) return;
+  float sum = 0.0f;
+  for (int b = 0; b < batch; b++) {
+    const float* const at = dD_by_row + static_cast<long long>(b) * heads * head_dim;
+    if (D_by_channel) {
+      sum += at[i];
+    } else {
+      for (int c = 0; c < head_dim; c++) sum += at[i * head_dim + c];
+    }
+  }
+  dD[i] = sum;
+}

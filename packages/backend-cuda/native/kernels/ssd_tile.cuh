@@ -1,0 +1,287 @@
+// Layer: CUDA kernels. Tiles of the Mamba-2 scan in shared memory, and products of them on the tensor cores: fragments of
+// m16n8k16 for bf16 and f16, and the same shape for f32 from three TF32 products each. Knows no scan.
+#pragma once
+
+#include "common.cuh"
+
+// Lane l of a warp is (row, pair) = (l / 4, l % 4). A fragment of a 16 x 16 factor A holds, in this order, the elements
+// (row, 2 pair + {0, 1}), (row + 8, same), (row, 2 pair + {8, 9}), (row + 8, same); of a 16 x 8 factor B
+// (2 pair + {0, 1}, row), (2 pair + {8, 9}, row); of a 16 x 8 sum (row, 2 pair + {0, 1}), (row + 8, same).
+
+struct HalfA { uint32_t at[4]; };
+struct HalfB { uint32_t at[2]; };
+struct FloatA { float at[8]; };
+struct FloatB { float at[4]; };
+
+template <typename T>
+struct Fragments {
+  typedef HalfA A;
+  typedef HalfB B;
+};
+template <>
+struct Fragments<f32> {
+  typedef FloatA A;
+  typedef FloatB B;
+};
+
+template <typename T>
+__device__ __forceinline__ uint32_t pack(float low, float high);
+template <>
+__device__ __forceinline__ uint32_t pack<bf16>(float low, float high) {
+  const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&v);
+}
+template <>
+__device__ __forceinline__ uint32_t pack<f16>(float low, float high) {
+  const __half2 v = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&v);
+}
+
+template <typename T>
+__device__ __forceinline__ float2 unpack(uint32_t v);
+template <>
+__device__ __forceinline__ float2 unpack<bf16>(uint32_t v) {
+  return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u));
+}
+template <>
+__device__ __forceinline__ float2 unpack<f16>(uint32_t v) {
+  return __half22float2(*reinterpret_cast<const __half2*>(&v));
+}
+
+/// Two neighbours of a row, the first at an even column of a tile.
+template <typename T>
+__device__ __forceinline__ float2 load_pair(const T* from) {
+  return unpack<T>(*reinterpret_cast<const uint32_t*>(from));
+}
+template <>
+__device__ __forceinline__ float2 load_pair<f32>(const f32* from) {
+  return *reinterpret_cast<const float2*>(from);
+}
+template <typename T>
+__device__ __forceinline__ void store_pair(T* to, float low, float high) {
+  *reinterpret_cast<uint32_t*>(to) = pack<T>(low, high);
+}
+template <>
+__device__ __forceinline__ void store_pair<f32>(f32* to, float low, float high) {
+  *reinterpret_cast<float2*>(to) = make_float2(low, high);
+}
+
+// ---- from shared memory ----
+
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+/// A from rows of m: tile[m][k].
+template <typename T>
+__device__ __forceinline__ void load_a(HalfA& a, const T* tile, int wide) {
+  const int lane = threadIdx.x % 32;
+  load_matrices(a.at, tile + (lane % 16) * wide + lane / 16 * 8);
+}
+/// A from rows of k: tile[k][m].
+template <typename T>
+__device__ __forceinline__ void load_a_transposed(HalfA& a, const T* tile, int wide) {
+  const int lane = threadIdx.x % 32;
+  load_matrices_transposed(a.at, tile + (lane % 8 + lane / 16 * 8) * wide + lane / 8 % 2 * 8);
+}
+/// Two B, for 16 columns, from rows of n: tile[n][k].
+template <typename T>
+__device__ __forceinline__ void load_b(HalfB (&b)[2], const T* tile, int wide) {
+  const int lane = threadIdx.x % 32;
+  uint32_t r[4];
+  load_matrices(r, tile + (lane % 8 + lane / 16 * 8) * wide + lane / 8 % 2 * 8);
+  b[0].at[0] = r[0];
+  b[0].at[1] = r[1];
+  b[1].at[0] = r[2];
+  b[1].at[1] = r[3];
+}
+/// Two B, for 16 columns, from rows of k: tile[k][n].
+template <typename T>
+__device__ __forceinline__ void load_b_transposed(HalfB (&b)[2], const T* tile, int wide) {
+  const int lane = threadIdx.x % 32;
+  uint32_t r[4];
+  load_matrices_transposed(r, tile + (lane % 16) * wide + lane / 16 * 8);
+  b[0].at[0] = r[0];
+  b[0].at[1] = r[1];
+  b[1].at[0] = r[2];
+  b[1].at[1] = r[3];
+}
+
+__device__ __forceinline__ void load_a(FloatA& a, const f32* tile, int wide) {
+  const f32* at = tile + threadIdx.x % 32 / 4 * wide + threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float2 v = *reinterpret_cast<const float2*>(at + i % 2 * 8 * wide + i / 2 * 8);
+    a.at[2 * i] = v.x;
+    a.at[2 * i + 1] = v.y;
+  }
+}
+__device__ __forceinline__ void load_a_transposed(FloatA& a, const f32* tile, int wide) {
+  const f32* at = tile + threadIdx.x % 4 * 2 * wide + threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int i = 0; i < 8; i++) a.at[i] = at[(i % 2 + i / 4 * 8) * wide + i / 2 % 2 * 8];
+}
+__device__ __forceinline__ void load_b(FloatB (&b)[2], const f32* tile, int wide) {
+  const f32* at = tile + threadIdx.x % 32 / 4 * wide + threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float2 v = *reinterpret_cast<const float2*>(at + i / 2 * 8 * wide + i % 2 * 8);
+    b[i / 2].at[i % 2 * 2] = v.x;
+    b[i / 2].at[i % 2 * 2 + 1] = v.y;
+  }
+}
+__device__ __forceinline__ void load_b_transposed(FloatB (&b)[2], const f32* tile, int wide) {
+  const f32* at = tile + threadIdx.x % 4 * 2 * wide + threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int i = 0; i < 8; i++) b[i / 4].at[i % 4] = at[(i % 2 + i / 2 % 2 * 8) * wide + i / 4 * 8];
+}
+
+// ---- factors ----
+
+template <typename T>
+__device__ __forceinline__ uint32_t scale_pair(uint32_t v, float low, float high) {
+  const float2 x = unpack<T>(v);
+  return pack<T>(x.x * low, x.y * high);
+}
+
+/// Multiplies the rows `row` and `row + 8` of A.
+template <typename T>
+__device__ __forceinline__ void scale_rows(HalfA& a, float low, float high) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float f = i % 2 ? high : low;
+    a.at[i] = scale_pair<T>(a.at[i], f, f);
+  }
+}
+template <typename T>
+__device__ __forceinline__ void scale_rows(FloatA& a, float low, float high) {
+#pragma unroll
+  for (int i = 0; i < 8; i++) a.at[i] *= i / 2 % 2 ? high : low;
+}
+/// Multiplies A along k; `factors` are 16 floats in shared memory.
+template <typename T>
+__device__ __forceinline__ void scale_inner(HalfA& a, const float* factors) {
+  const float2 low = *reinterpret_cast<const float2*>(factors + threadIdx.x % 4 * 2);
+  const float2 high = *reinterpret_cast<const float2*>(factors + threadIdx.x % 4 * 2 + 8);
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float2 f = i < 2 ? low : high;
+    a.at[i] = scale_pair<T>(a.at[i], f.x, f.y);
+  }
+}
+template <typename T>
+__device__ __forceinline__ void scale_inner(FloatA& a, const float* factors) {
+  const float2 low = *reinterpret_cast<const float2*>(factors + threadIdx.x % 4 * 2);
+  const float2 high = *reinterpret_cast<const float2*>(factors + threadIdx.x % 4 * 2 + 8);
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    const float2 f = i < 4 ? low : high;
+    a.at[i] *= i % 2 ? f.y : f.x;
+  }
+}
+
+// ---- products ----
+
+template <typename T>
+__device__ __forceinline__ void multiply(float (&c)[4], const HalfA& a, const HalfB& b);
+template <>
+__device__ __forceinline__ void multiply<bf16>(float (&c)[4], const HalfA& a, const HalfB& b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b.at[0]), "r"(b.at[1]));
+}
+template <>
+__device__ __forceinline__ void multiply<f16>(float (&c)[4], const HalfA& a, const HalfB& b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b.at[0]), "r"(b.at[1]));
+}
+
+/// A 16 x 8 product over 8 in TF32. The tensor cores cut a float's last 13 bits off.
+__device__ __forceinline__ void multiply_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
+        "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
+}
+
+/// The part of a float that TF32 keeps; the difference to it is exact.
+__device__ __forceinline__ float tf32_part(float x) { return __uint_as_float(__float_as_uint(x) & 0xffffe000u); }
+
+/// f32 from TF32: with x = x1 + x2, the products x1 y1 + x1 y2 + x2 y1 leave out 2^-21 of x y.
+template <typename T>
+__device__ __forceinline__ void multiply(float (&c)[4], const FloatA& a, const FloatB& b) {
+#pragma unroll
+  for (int s = 0; s < 2; s++) {
+    float a1[4], a2[4], b1[2], b2[2];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const float x = a.at[4 * s + i % 2 * 2 + i / 2];
+      a1[i] = tf32_part(x);
+      a2[i] = x - a1[i];
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      b1[i] = tf32_part(b.at[2 * s + i]);
+      b2[i] = b.at[2 * s + i] - b1[i];
+    }
+    multiply_tf32(c, a2, b1);
+    multiply_tf32(c, a1, b2);
+    multiply_tf32(c, a1, b1);
+  }
+}
+
+// ---- from global to shared memory ----
+
+/// Enqueues a copy of 16 bytes, of which `bytes` are read and the rest is 0.
+__device__ __forceinline__ void copy_16(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int Pending>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+/// Copies `rows` x `columns` elements into a tile of Rows x Columns, the rest of it being 0. With `aligned`, all rows begin at
+/// multiples of 16 bytes and the copies are enqueued.
+template <int Rows, int Columns, typename T>
+__device__ __forceinline__ void load_tile(T* tile, const T* from, long long pitch, int rows, int columns, bool aligned) {
+  constexpr int size = kVector<T>, vectors = Columns / size, wide = Columns + 8;
+  for (int i = threadIdx.x; i < Rows * vectors; i += blockDim.x) {
+    const int row = i / vectors, column = i % vectors * size;
+    T* to = tile + row * wide + column;
+    const int count = row < rows ? min(max(columns - column, 0), size) : 0;
+    const T* at = count > 0 ? from + row * pitch + column : from;
+    if (aligned) {
+      copy_16(to, at, count * static_cast<int>(sizeof(T)));
+    } else {
+#pragma unroll
+      for (int k = 0; k < size; k++) to[k] = k < count ? at[k] : from_float<T>(0.0f);
+    }
+  }
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}

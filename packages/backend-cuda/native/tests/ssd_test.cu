@@ -1,0 +1,575 @@
+// The kernels of the Mamba-2 scan against plain loops in double precision, on a device; and their times at the sizes of models.
+// Build: nvcc -O3 -std=c++17 -Xcompiler -fopenmp -gencode arch=compute_90a,code=sm_90a ssd_test.cu -o ssd_test
+// Run: ssd_test [check] [time]
+
+#include "../kernels/ssd_small.cu"
+#undef KERNELS
+#include "../kernels/ssd_forward.cu"
+#undef KERNEL
+#undef HALVES
+#include "../kernels/ssd_backward.cu"
+#include "ssd_testing.h"
+
+struct Case {
+  const char* name;
+  int B, L, H, P, N, G, chunk;
+  bool initial = true, dfinal = true, seq = false, lengths = false, skip = true, by_channel = false, z = false, bias = true, softplus = true;
+  double low = 0, high = INFINITY;
+  bool aligned = true, small = false, dy = true;
+};
+
+struct Plan {
+  SsdSizes s;
+  int Q, N, tiles, blocks, chunk_tiles;
+  size_t forward_bytes, backward_bytes;
+};
+
+template <typename T>
+Plan plan_of(const Case& c) {
+  Plan p;
+  p.Q = sizeof(T) == 4 || c.small ? 32 : 64;
+  p.N = c.N <= 64 ? 64 : c.N <= 128 ? 128 : 256;
+  if (sizeof(T) == 2 && p.Q == 32 && p.N == 64) p.N = 128;
+  const int chunks = (c.L + c.chunk - 1) / c.chunk, per = (std::min(c.chunk, c.L) + p.Q - 1) / p.Q;
+  const int several = c.P % 16 == 0 && p.Q % c.P == 0 && c.P < p.Q && c.H / c.G % (p.Q / c.P) == 0 ? p.Q / c.P : 1;
+  p.s = {c.L, c.H, c.P, c.N, c.G, c.chunk, chunks, per, several, several > 1 ? 1 : (c.P + p.Q - 1) / p.Q};
+  p.tiles = chunks * per;
+  p.blocks = c.H / several * p.s.blocks_per_head;
+  return p;
+}
+
+template <typename T> constexpr const char* kName = "f32";
+template <> constexpr const char* kName<bf16> = "bf16";
+template <> constexpr const char* kName<f16> = "f16";
+
+typedef void (*ForwardKernel)(SsdForward);
+typedef void (*BackwardKernel)(SsdBackward);
+template <typename T, int N, int Q>
+struct Made;
+#define MADE(name, T, N, Q)                                                                                            \
+  template <>                                                                                                          \
+  struct Made<T, N, Q> {                                                                                               \
+    static void get(ForwardKernel* f, BackwardKernel* b, size_t* fb, size_t* bb) {                                     \
+      *f = ssd_forward_##name##_##N##_##Q;                                                                             \
+      *b = ssd_backward_##name##_##N##_##Q;                                                                            \
+      *fb = sizeof(SsdForwardShared<T, N, Q>);                                                                         \
+      *bb = sizeof(SsdBackwardShared<T, N, Q>);                                                                        \
+    }                                                                                                                  \
+  };
+MADE(bf16, bf16, 64, 64) MADE(bf16, bf16, 128, 64) MADE(bf16, bf16, 256, 64) MADE(bf16, bf16, 128, 32) MADE(bf16, bf16, 256, 32)
+MADE(f16, f16, 64, 64) MADE(f16, f16, 128, 64) MADE(f16, f16, 256, 64) MADE(f16, f16, 128, 32) MADE(f16, f16, 256, 32)
+MADE(f32, f32, 64, 32) MADE(f32, f32, 128, 32) MADE(f32, f32, 256, 32)
+
+template <typename T>
+void find(const Plan& p, ForwardKernel* f, BackwardKernel* b, size_t* fb, size_t* bb) {
+  if constexpr (sizeof(T) == 2) {
+    if (p.Q == 64 && p.N == 64) Made<T, 64, 64>::get(f, b, fb, bb);
+    if (p.Q == 64 && p.N == 128) Made<T, 128, 64>::get(f, b, fb, bb);
+    if (p.Q == 64 && p.N == 256) Made<T, 256, 64>::get(f, b, fb, bb);
+    if (p.Q == 32 && p.N == 128) Made<T, 128, 32>::get(f, b, fb, bb);
+    if (p.Q == 32 && p.N == 256) Made<T, 256, 32>::get(f, b, fb, bb);
+  } else {
+    if (p.N == 64) Made<T, 64, 32>::get(f, b, fb, bb);
+    if (p.N == 128) Made<T, 128, 32>::get(f, b, fb, bb);
+    if (p.N == 256) Made<T, 256, 32>::get(f, b, fb, bb);
+  }
+  *bb += p.s.heads_per_block * (p.Q == 64 ? sizeof(SsdBackwardHead<64>) : sizeof(SsdBackwardHead<32>));
+  CHECK(cudaFuncSetAttribute(*f, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(*fb)));
+  CHECK(cudaFuncSetAttribute(*b, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(*bb)));
+}
+
+#define BY_TYPE(kernel) (sizeof(T) == 4 ? (void*)kernel##_f32 : std::is_same<T, bf16>::value ? (void*)kernel##_bf16 : (void*)kernel##_f16)
+#define BY_TYPE_Q(kernel, Q)                                                                                     \
+  (sizeof(T) == 4 ? (Q == 64 ? (void*)kernel##_f32_64 : (void*)kernel##_f32_32)                                  \
+                  : std::is_same<T, bf16>::value ? (Q == 64 ? (void*)kernel##_bf16_64 : (void*)kernel##_bf16_32) \
+                                                 : (Q == 64 ? (void*)kernel##_f16_64 : (void*)kernel##_f16_32))
+
+template <typename P>
+void run(void* kernel, dim3 grid, int block, P p, size_t shared = 0) {
+  if (grid.x * grid.y * grid.z == 0) return;
+  void* args[] = {&p};
+  CHECK(cudaLaunchKernel(kernel, grid, dim3(block), args, shared, 0));
+}
+
+/// Packed rows [z | x | B | C | dt] of inputs or gradients.
+struct Rows {
+  int z, x, B, C, dt, pitch;
+  explicit Rows(const Case& c) {
+    const auto up = [&](int n) { return c.aligned ? (n + 7) / 8 * 8 : n; };
+    z = c.aligned ? 8 : 1;
+    x = z + up(c.H * c.P);
+    B = x + up(c.H * c.P);
+    C = B + up(c.G * c.N);
+    dt = C + up(c.G * c.N);
+    pitch = dt + up(c.H) + (c.aligned ? 8 : 2);
+    if (c.aligned) pitch = (pitch + 7) / 8 * 8;
+  }
+};
+
+struct Host {
+  Doubles rows, A, D, bias, initial, dy, dfinal;
+  std::vector<int> seq, lengths;
+};
+
+struct Wanted {
+  Doubles y, final_state, states, grads, dA, dD, dbias, dinitial;
+};
+
+template <typename T>
+double rounded(double x) { return as_double(from_double<T>(x)); }
+
+template <typename T>
+Host make(const Case& c, Random& random) {
+  Host h;
+  const Rows r(c);
+  h.rows.resize(static_cast<size_t>(c.B) * c.L * r.pitch);
+  for (double& v : h.rows) v = rounded<T>(random.between(-1, 1));
+  if (!c.softplus)
+    for (size_t i = 0; i < h.rows.size(); i++)
+      if (static_cast<int>(i % r.pitch) >= r.dt) h.rows[i] = rounded<T>(0.05 + 0.7 * std::abs(h.rows[i]));
+  const auto fill = [&](Doubles& v, size_t n, double low, double high) {
+    v.resize(n);
+    for (double& x : v) x = static_cast<float>(random.between(low, high));
+  };
+  const size_t state = static_cast<size_t>(c.B) * c.H * c.P * c.N;
+  fill(h.A, c.H, -2, -0.05);
+  if (c.skip) fill(h.D, c.by_channel ? c.H * c.P : c.H, -1, 1);
+  if (c.bias) fill(h.bias, c.H, -3, 0);
+  if (c.initial) fill(h.initial, state, -1, 1);
+  if (c.dfinal) fill(h.dfinal, state, -1, 1);
+  if (c.dy) {
+    h.dy.resize(static_cast<size_t>(c.B) * c.L * c.H * c.P);
+    for (double& v : h.dy) v = rounded<T>(random.between(-1, 1));
+  }
+  if (c.seq) {
+    for (int b = 0; b < c.B; b++)
+      for (int t = 0, id = 0; t < c.L; t++) h.seq.push_back(id += random.next() < 0.03);
+  }
+  if (c.lengths)
+    for (int b = 0; b < c.B; b++) h.lengths.push_back(b % 3 == 0 ? c.L - c.L / 3 : b % 3 == 1 ? 0 : c.L);
+  return h;
+}
+
+double silu_of(double x) { return x / (1 + std::exp(-x)); }
+double silu_slope(double x) { const double s = 1 / (1 + std::exp(-x)); return s * (1 + x * (1 - s)); }
+
+Wanted reference(const Case& c, const Host& h) {
+  const Rows r(c);
+  const int chunks = (c.L + c.chunk - 1) / c.chunk, size = c.P * c.N;
+  Wanted w;
+  w.y.assign(static_cast<size_t>(c.B) * c.L * c.H * c.P, 0);
+  w.final_state.assign(static_cast<size_t>(c.B) * c.H * size, 0);
+  w.states.assign(static_cast<size_t>(c.B) * chunks * c.H * size, 0);
+  w.grads.assign(h.rows.size(), 0);
+  w.dinitial.assign(w.final_state.size(), 0);
+  Doubles dA(c.B * c.H), dbias(c.B * c.H), dD(static_cast<size_t>(c.B) * c.H * c.P);
+  Doubles dBh(static_cast<size_t>(c.B) * c.H * c.L * c.N), dCh(dBh.size());
+#pragma omp parallel for collapse(2) schedule(dynamic)
+  for (int b = 0; b < c.B; b++) {
+    for (int head = 0; head < c.H; head++) {
+      const int g = head * c.G / c.H, end = c.lengths ? h.lengths[b] : c.L;
+      Doubles S(static_cast<size_t>(end + 1) * size), dS(size), y0(static_cast<size_t>(end) * c.P), steps(end), decays(end), raws(end);
+      const size_t at = (static_cast<size_t>(b) * c.H + head) * size;
+      if (c.initial) std::copy_n(h.initial.begin() + at, size, S.begin());
+      for (int t = 0; t < end; t++) {
+        const double* row = &h.rows[(static_cast<size_t>(b) * c.L + t) * r.pitch];
+        double *before = &S[static_cast<size_t>(t) * size], *after = before + size;
+        if (t % c.chunk == 0) std::copy_n(before, size, &w.states[((static_cast<size_t>(b) * chunks + t / c.chunk) * c.H + head) * size]);
+        raws[t] = row[r.dt + head] + (c.bias ? h.bias[head] : 0);
+        const double v = c.softplus ? std::log1p(std::exp(raws[t])) : raws[t];
+        steps[t] = std::min(std::max(v, c.low), c.high);
+        const bool restart = c.seq && t > 0 && h.seq[b * c.L + t] != h.seq[b * c.L + t - 1];
+        decays[t] = restart ? 0 : std::exp(steps[t] * h.A[head]);
+        for (int p = 0; p < c.P; p++) {
+          const double x = row[r.x + head * c.P + p], X = steps[t] * x;
+          double sum = 0;
+          for (int n = 0; n < c.N; n++) {
+            const double s = decays[t] * before[p * c.N + n] + X * row[r.B + g * c.N + n];
+            after[p * c.N + n] = s;
+            sum += s * row[r.C + g * c.N + n];
+          }
+          if (c.skip) sum += h.D[c.by_channel ? head * c.P + p : head] * x;
+          y0[t * c.P + p] = sum;
+          const double z = row[r.z + head * c.P + p];
+          w.y[((static_cast<size_t>(b) * c.L + t) * c.H + head) * c.P + p] = c.z ? sum * silu_of(z) : sum;
+        }
+      }
+      for (int k = (end + c.chunk - 1) / c.chunk; k < chunks; k++)
+        std::copy_n(&S[static_cast<size_t>(end) * size], size, &w.states[((static_cast<size_t>(b) * chunks + k) * c.H + head) * size]);
+      std::copy_n(&S[static_cast<size_t>(end) * size], size, &w.final_state[at]);
+      if (c.dfinal) std::copy_n(h.dfinal.begin() + at, size, dS.begin());
+      for (int t = end - 1; t >= 0; t--) {
+        const size_t line = static_cast<size_t>(b) * c.L + t;
+        const double* row = &h.rows[line * r.pitch];
+        double* grad = &w.grads[line * r.pitch];
+        const double *before = &S[static_cast<size_t>(t) * size], *after = before + size;
+        double *dB = &dBh[((static_cast<size_t>(b) * c.H + head) * c.L + t) * c.N], *dC = &dCh[((static_cast<size_t>(b) * c.H + head) * c.L + t) * c.N];
+        double inner = 0, product = 0;
+        for (int p = 0; p < c.P; p++) {
+          const double x = row[r.x + head * c.P + p], z = row[r.z + head * c.P + p];
+          double dyv = c.dy ? h.dy[(line * c.H + head) * c.P + p] : 0;
+          if (c.z) {
+            grad[r.z + head * c.P + p] = dyv * y0[t * c.P + p] * silu_slope(z);
+            dyv *= silu_of(z);
+          }
+          double dX = 0;
+          for (int n = 0; n < c.N; n++) {
+            double& d = dS[p * c.N + n];
+            d += dyv * row[r.C + g * c.N + n];
+            dC[n] += dyv * after[p * c.N + n];
+            dB[n] += d * steps[t] * x;
+            dX += d * row[r.B + g * c.N + n];
+            product += d * decays[t] * before[p * c.N + n];
+            d *= decays[t];
+          }
+          inner += x * dX;
+          const double skip = c.skip ? h.D[c.by_channel ? head * c.P + p : head] : 0;
+          grad[r.x + head * c.P + p] = steps[t] * dX + skip * dyv;
+          dD[(static_cast<size_t>(b) * c.H + head) * c.P + p] += dyv * x;
+        }
+        const double v = c.softplus ? std::log1p(std::exp(raws[t])) : raws[t];
+        double ddt = v >= c.low && v <= c.high ? h.A[head] * product + inner : 0;
+        if (c.softplus) ddt /= 1 + std::exp(-raws[t]);
+        grad[r.dt + head] = ddt;
+        dA[b * c.H + head] += steps[t] * product;
+        dbias[b * c.H + head] += ddt;
+      }
+      std::copy(dS.begin(), dS.end(), w.dinitial.begin() + at);
+    }
+  }
+  w.dA.assign(c.H, 0);
+  w.dbias.assign(c.H, 0);
+  w.dD.assign(c.by_channel ? c.H * c.P : c.H, 0);
+  for (int b = 0; b < c.B; b++) {
+    for (int head = 0; head < c.H; head++) {
+      w.dA[head] += dA[b * c.H + head];
+      w.dbias[head] += dbias[b * c.H + head];
+      for (int p = 0; p < c.P; p++) w.dD[c.by_channel ? head * c.P + p : head] += dD[(static_cast<size_t>(b) * c.H + head) * c.P + p];
+      const int g = head * c.G / c.H;
+      for (int t = 0; t < c.L; t++) {
+        double* grad = &w.grads[(static_cast<size_t>(b) * c.L + t) * r.pitch];
+        for (int n = 0; n < c.N; n++) {
+          grad[r.B + g * c.N + n] += dBh[((static_cast<size_t>(b) * c.H + head) * c.L + t) * c.N + n];
+          grad[r.C + g * c.N + n] += dCh[((static_cast<size_t>(b) * c.H + head) * c.L + t) * c.N + n];
+        }
+      }
+    }
+  }
+  return w;
+}
+
+/// Device memory of one case and the launches over it, as the host side of the backend makes them.
+template <typename T>
+struct Scan {
+  const Case& c;
+  const Rows r;
+  const Plan plan;
+  ForwardKernel forward_kernel;
+  BackwardKernel backward_kernel;
+  size_t forward_bytes, backward_bytes;
+  Memory rows, A, D, bias, initial, dfinal, dy, seq, lengths;
+  Memory steps, sums, restarts, y, states, final_state, fine, partial, gradients, dsums, by_row, dD_rows, dA, dbias, dD, dinitial, gated, open;
+
+  explicit Scan(const Case& c) : c(c), r(c), plan(plan_of<T>(c)) {
+    find<T>(plan, &forward_kernel, &backward_kernel, &forward_bytes, &backward_bytes);
+  }
+  const T* input(int offset) const { return rows.as<T>() + offset; }
+  T* gradient(int offset) const { return gradients.as<T>() + offset; }
+
+  void put(const Host& h) {
+    const auto typed = [](Memory& m, const Doubles& from) {
+      std::vector<T> v(from.size());
+      for (size_t i = 0; i < from.size(); i++) v[i] = from_double<T>(from[i]);
+      m.put(v);
+    };
+    typed(rows, h.rows);
+    typed(dy, h.dy);
+    put_floats(A, h.A);
+    put_floats(D, h.D);
+    put_floats(bias, h.bias);
+    put_floats(initial, h.initial);
+    put_floats(dfinal, h.dfinal);
+    seq.put(h.seq);
+    lengths.put(h.lengths);
+  }
+  void allocate(bool backward) {
+    const size_t width = static_cast<size_t>(c.H) * c.P, tokens = static_cast<size_t>(c.B) * c.L;
+    steps.resize(static_cast<size_t>(c.B) * c.H * plan.tiles * plan.Q * 4);
+    sums.resize(steps.bytes);
+    restarts.resize(static_cast<size_t>(c.B) * plan.tiles * plan.Q * 4);
+    y.resize(tokens * width * sizeof(T));
+    states.resize(static_cast<size_t>(c.B) * plan.s.chunks * width * c.N * 4);
+    final_state.resize(c.B * width * c.N * 4);
+    if (!backward) return;
+    if (plan.s.per_chunk > 1) fine.resize(static_cast<size_t>(c.B) * plan.tiles * width * plan.N * sizeof(T));
+    partial.resize(static_cast<size_t>(c.B) * plan.tiles * plan.blocks * 2 * plan.Q * plan.N * sizeof(T));
+    gradients.resize(tokens * r.pitch * sizeof(T));
+    dsums.resize(2 * static_cast<size_t>(c.B) * plan.s.blocks_per_head * c.H * plan.tiles * plan.Q * 4);
+    by_row.resize(2 * c.B * c.H * 4);
+    dD_rows.resize(c.B * width * 4);
+    dA.resize(c.H * 4);
+    dbias.resize(c.H * 4);
+    dD.resize((c.by_channel ? width : c.H) * 4);
+    dinitial.resize(final_state.bytes);
+    if (c.z) gated.resize(y.bytes), open.resize(y.bytes);
+  }
+  void make_steps() const {
+    SsdSteps p = {input(r.dt), A.as<float>(), bias.as<float>(), seq.as<int>(), lengths.as<int>(), steps.as<float>(), sums.as<float>(),
+                  c.seq ? restarts.as<int>() : nullptr, r.pitch, plan.s, c.softplus, static_cast<float>(c.low), static_cast<float>(c.high)};
+    run(BY_TYPE_Q(ssd_steps, plan.Q), dim3(plan.tiles, c.B), 256, p);
+  }
+  SsdForward forward_of() const {
+    return {input(r.x), input(r.B), input(r.C), c.z ? input(r.z) : nullptr, D.as<float>(), initial.as<float>(), steps.as<float>(), sums.as<float>(),
+            c.seq ? restarts.as<int>() : nullptr, lengths.as<int>(), nullptr, y.at, states.as<float>(), nullptr, final_state.as<float>(),
+            r.pitch, r.pitch, r.pitch, r.pitch, c.H * c.P, plan.s, c.by_channel, c.aligned};
+  }
+  void scan(bool save = true) const {
+    SsdForward p = forward_of();
+    if (!save) p.states = nullptr;
+    run((void*)forward_kernel, dim3(plan.blocks, c.B), plan.Q * 4, p, forward_bytes);
+  }
+  void forward(bool save = true) const {
+    make_steps();
+    scan(save);
+  }
+  void again() const {
+    SsdForward p = forward_of();
+    p.z = nullptr;
+    p.start = states.as<float>();
+    p.states = p.final_state = nullptr;
+    p.fine = plan.s.per_chunk > 1 ? fine.at : nullptr;
+    p.y = c.z ? open.at : nullptr;
+    if (p.fine || p.y) run((void*)forward_kernel, dim3(plan.blocks, c.B, plan.s.chunks), plan.Q * 4, p, forward_bytes);
+    if (c.z) {
+      const T *from = dy.as<T>(), *z = input(r.z), *before = open.as<T>();
+      T *g = gated.as<T>(), *dz = gradient(r.z);
+      const int* ends = lengths.as<int>();
+      int width = c.H * c.P, pitch = r.pitch, length = c.L;
+      void* args[] = {&from, &z, &before, &g, &dz, &ends, &width, &pitch, &pitch, &length, &width};
+      CHECK(cudaLaunchKernel(BY_TYPE(ssd_gate), dim3((width + 255) / 256, c.B * c.L), dim3(256), args, 0, 0));
+    }
+  }
+  void scan_backward() const {
+    const bool saved = plan.s.per_chunk == 1;
+    SsdBackward p = {input(r.x), input(r.B), input(r.C), c.z ? gated.at : dy.at, D.as<float>(), steps.as<float>(), sums.as<float>(),
+                     c.seq ? restarts.as<int>() : nullptr, lengths.as<int>(), saved ? states.as<float>() : nullptr, saved ? nullptr : fine.at,
+                     dfinal.as<float>(), gradient(r.x), partial.at, dsums.as<float>(), dinitial.as<float>(), dD_rows.as<float>(),
+                     r.pitch, r.pitch, r.pitch, c.H * c.P, r.pitch, plan.s, c.by_channel, c.aligned};
+    run((void*)backward_kernel, dim3(plan.blocks, c.B), plan.Q * 4, p, backward_bytes);
+  }
+  void share() const {
+    SsdShared p = {partial.at, lengths.as<int>(), gradient(r.B), gradient(r.C), r.pitch, r.pitch, plan.s, plan.blocks, plan.N};
+    run(BY_TYPE_Q(ssd_shared, plan.Q), dim3((plan.Q * plan.N / 8 + 255) / 256, plan.tiles * c.G * 2, c.B), 256, p);
+  }
+  void finish() const {
+    SsdFinish p = {input(r.dt), A.as<float>(), bias.as<float>(), lengths.as<int>(), dsums.as<float>(), gradient(r.dt), by_row.as<float>(),
+                   r.pitch, r.pitch, plan.s, c.softplus, static_cast<float>(c.low), static_cast<float>(c.high)};
+    run(BY_TYPE_Q(ssd_finish, plan.Q), dim3(c.H, c.B), 256, p);
+    ssd_rows<<<(c.H * c.P + 255) / 256, 256>>>(by_row.as<float>(), dD_rows.as<float>(), dA.as<float>(), dbias.as<float>(), dD.as<float>(), c.B, c.H,
+                                               c.P, c.by_channel);
+  }
+  void backward() const {
+    make_steps();
+    again();
+    scan_backward();
+    share();
+    finish();
+  }
+  void step() const {
+    SsdStep p = {input(r.x), input(r.dt), A.as<float>(), input(r.B), input(r.C), c.z ? input(r.z) : nullptr, D.as<float>(), bias.as<float>(),
+                 initial.as<float>(), seq.as<int>(), lengths.as<int>(), y.at, states.as<float>(), final_state.as<float>(),
+                 r.pitch, r.pitch, r.pitch, r.pitch, r.pitch, c.H * c.P, plan.s, c.by_channel, c.softplus, static_cast<float>(c.low), static_cast<float>(c.high)};
+    run(BY_TYPE(ssd_step), dim3((c.H * c.P + 3) / 4, c.B), 128, p);
+  }
+};
+
+template <typename U>
+Doubles read(const Memory& m) {
+  const std::vector<U> v = m.get<U>();
+  Doubles out(v.size());
+  for (size_t i = 0; i < v.size(); i++) out[i] = as_double(v[i]);
+  return out;
+}
+
+template <typename T>
+void check(const Case& c, Report& all) {
+  Random random;
+  const Host host = make<T>(c, random);
+  const Wanted want = reference(c, host);
+  Report report;
+  const std::string what = std::string(c.name) + " " + kName<T>;
+  const double tolerance = sizeof(T) == 4 ? 1e-5 : 2e-2, of_gradients = sizeof(T) == 4 ? 1e-4 : 2e-2;
+  Scan<T> scan(c);
+  scan.put(host);
+  std::vector<unsigned char> first[2];
+  for (int round = 0; round < 2; round++) {
+    scan.allocate(true);
+    scan.forward();
+    CHECK(cudaDeviceSynchronize());
+    scan.backward();
+    CHECK(cudaDeviceSynchronize());
+    std::vector<unsigned char> bits;
+    for (const Memory* m : {&scan.y, &scan.states, &scan.final_state, &scan.gradients, &scan.dA, &scan.dbias, &scan.dD, &scan.dinitial}) {
+      const std::vector<unsigned char> v = m->get<unsigned char>();
+      bits.insert(bits.end(), v.begin(), v.end());
+    }
+    first[round] = bits;
+  }
+  report.expect(first[0] == first[1], what, "the same bits twice");
+  for (const Memory* m : {&scan.y, &scan.states, &scan.final_state, &scan.gradients, &scan.dA, &scan.dbias, &scan.dD, &scan.dinitial, &scan.partial,
+                          &scan.fine, &scan.steps, &scan.sums, &scan.restarts, &scan.dsums, &scan.by_row, &scan.dD_rows})
+    report.expect(m->intact(), what, "memory after an output");
+  report.compare(what, "y", read<T>(scan.y), want.y, tolerance);
+  report.compare(what, "final", read<float>(scan.final_state), want.final_state, tolerance);
+  report.compare(what, "states", read<float>(scan.states), want.states, tolerance);
+  const Doubles grads = read<T>(scan.gradients);
+  const Rows& r = scan.r;
+  const auto part = [&](const char* name, int from, int size) {
+    Doubles got, wanted;
+    for (size_t row = 0; row < static_cast<size_t>(c.B) * c.L; row++) {
+      got.insert(got.end(), &grads[row * r.pitch + from], &grads[row * r.pitch + from] + size);
+      wanted.insert(wanted.end(), &want.grads[row * r.pitch + from], &want.grads[row * r.pitch + from] + size);
+    }
+    report.compare(what, name, got, wanted, of_gradients);
+  };
+  part("dx", r.x, c.H * c.P);
+  part("dB", r.B, c.G * c.N);
+  part("dC", r.C, c.G * c.N);
+  part("ddt", r.dt, c.H);
+  if (c.z) part("dz", r.z, c.H * c.P);
+  // What lies between the parts stays as it was: NaN.
+  bool kept = true;
+  for (size_t row = 0; row < static_cast<size_t>(c.B) * c.L; row++) {
+    const double* at = grads.data() + row * r.pitch;
+    for (int i = 0; i < r.pitch; i++) {
+      const bool inside = (c.z && i >= r.z && i < r.z + c.H * c.P) || (i >= r.x && i < r.x + c.H * c.P) || (i >= r.B && i < r.B + c.G * c.N) ||
+                          (i >= r.C && i < r.C + c.G * c.N) || (i >= r.dt && i < r.dt + c.H);
+      kept = kept && (inside || std::isnan(at[i]));
+    }
+  }
+  report.expect(kept, what, "what lies between the gradients");
+  report.compare(what, "dA", read<float>(scan.dA), want.dA, of_gradients);
+  report.compare(what, "dbias", read<float>(scan.dbias), want.dbias, of_gradients);
+  if (c.skip) report.compare(what, "dD", read<float>(scan.dD), want.dD, of_gradients);
+  report.compare(what, "dinitial", read<float>(scan.dinitial), want.dinitial, of_gradients);
+  if (c.L <= 64) {
+    scan.allocate(false);
+    scan.step();
+    CHECK(cudaDeviceSynchronize());
+    report.compare(what, "step-y", read<T>(scan.y), want.y, tolerance);
+    report.compare(what, "step-final", read<float>(scan.final_state), want.final_state, tolerance);
+    if (c.lengths == false) report.compare(what, "step-states", read<float>(scan.states), want.states, tolerance);
+  }
+  std::printf("%s %s:%s\n", report.faults ? "WRONG" : "ok", what.c_str(), report.line.c_str());
+  all.faults += report.faults;
+  all.checks += report.checks;
+}
+
+template <typename T>
+void measure(const Case& c) {
+  Random random;
+  Host host;
+  {
+    Case one = c;
+    one.B = 1;
+    host = make<T>(one, random);
+    const auto repeat = [&](Doubles& v) {
+      const size_t n = v.size();
+      for (int b = 1; b < c.B; b++)
+        for (size_t i = 0; i < n; i++) v.push_back(v[(i + b * 977) % n]);
+    };
+    repeat(host.rows);
+    repeat(host.dy);
+    if (c.initial) repeat(host.initial);
+    if (c.dfinal) repeat(host.dfinal);
+  }
+  std::vector<Scan<T>*> sets;
+  for (int i = 0; i < 2; i++) {
+    sets.push_back(new Scan<T>(c));
+    sets.back()->put(host);
+    sets.back()->allocate(true);
+  }
+  const auto timed = [&](auto call) { return time_ms([&](int i) { call(*sets[i % 2]); }); };
+  const double infer = timed([](Scan<T>& s) { s.forward(false); }), forward = timed([](Scan<T>& s) { s.forward(); });
+  const double backward = timed([](Scan<T>& s) { s.backward(); });
+  const double steps = timed([](Scan<T>& s) { s.make_steps(); }), scan = timed([](Scan<T>& s) { s.scan(); });
+  const double again = timed([](Scan<T>& s) { s.again(); }), main = timed([](Scan<T>& s) { s.scan_backward(); });
+  const double share = timed([](Scan<T>& s) { s.share(); }), finish = timed([](Scan<T>& s) { s.finish(); });
+  std::printf("TIME %-34s %-4s Q%d chunk %-4d forward without/with states %.3f %.3f backward %.3f both %.3f | steps %.3f scan %.3f again %.3f main %.3f share %.3f finish %.3f | shared %zu %zu\n",
+              c.name, kName<T>, sets[0]->plan.Q, c.chunk, infer, forward, backward, forward + backward, steps, scan, again, main, share, finish,
+              sets[0]->forward_bytes, sets[0]->backward_bytes);
+  for (Scan<T>* s : sets) delete s;
+}
+
+int main(int count, char** arguments) {
+  bool checks = count == 1, times = count == 1;
+  for (int i = 1; i < count; i++) {
+    checks = checks || !std::strcmp(arguments[i], "check");
+    times = times || !std::strcmp(arguments[i], "time");
+  }
+  cudaDeviceProp device;
+  CHECK(cudaGetDeviceProperties(&device, 0));
+  std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
+  Report all;
+  if (checks) {
+    std::vector<Case> cases;
+    const auto add = [&](Case c, auto change) {
+      change(c);
+      cases.push_back(c);
+    };
+    const auto plain = [](Case&) {};
+    add({"one tile", 1, 64, 1, 64, 64, 1, 64}, plain);
+    add({"two tiles", 2, 128, 2, 64, 128, 1, 64}, plain);
+    add({"chunks of 256", 2, 300, 2, 64, 128, 1, 256}, plain);
+    add({"chunks of 128, packed", 3, 300, 4, 64, 128, 2, 128}, [](Case& c) { c.seq = true; });
+    add({"packed and padded", 3, 300, 4, 64, 128, 1, 64}, [](Case& c) { c.seq = c.lengths = true; });
+    add({"gate, D by channel", 2, 200, 4, 64, 128, 2, 128}, [](Case& c) { c.z = c.by_channel = c.lengths = true; });
+    add({"gate, a tile a chunk", 2, 130, 2, 64, 64, 1, 64}, [](Case& c) { c.z = true; });
+    add({"differential, P 32", 2, 200, 8, 32, 128, 2, 256}, [](Case& c) { c.seq = true; });
+    add({"P 16, N 16", 2, 150, 8, 16, 16, 1, 64}, plain);
+    add({"P 128", 2, 150, 2, 128, 128, 1, 128}, [](Case& c) { c.by_channel = true; });
+    add({"N 256", 1, 150, 2, 64, 256, 1, 128}, plain);
+    add({"P 24, N 40", 2, 100, 3, 24, 40, 1, 64}, [](Case& c) { c.seq = true; });
+    add({"odd sizes, unaligned", 2, 70, 3, 5, 7, 3, 16}, [](Case& c) { c.aligned = false; c.z = c.seq = true; });
+    add({"chunks of 7", 2, 30, 2, 64, 128, 1, 7}, [](Case& c) { c.lengths = c.seq = true; });
+    add({"chunks of 100", 2, 230, 2, 64, 128, 1, 100}, plain);
+    add({"dt as it is, limits", 2, 100, 2, 64, 64, 1, 64}, [](Case& c) { c.softplus = c.bias = false; c.low = 0.2; c.high = 0.5; });
+    add({"nothing optional", 2, 100, 2, 64, 128, 1, 128}, [](Case& c) { c.initial = c.dfinal = c.skip = c.bias = false; });
+    add({"the final state alone", 2, 100, 2, 64, 128, 1, 64}, [](Case& c) { c.dy = false; });
+    add({"one token", 3, 1, 4, 64, 128, 1, 64}, [](Case& c) { c.z = true; });
+    add({"tiles of 32", 2, 150, 4, 64, 128, 1, 64}, [](Case& c) { c.small = c.seq = true; });
+    add({"tiles of 32, N 256, P 16", 2, 100, 4, 16, 256, 1, 128}, [](Case& c) { c.small = true; });
+    add({"long", 1, 2048, 2, 64, 128, 1, 256}, plain);
+    for (const Case& c : cases) {
+      check<bf16>(c, all);
+      check<f16>(c, all);
+      check<f32>(c, all);
+    }
+    std::printf("%d checks, %d faults\n", all.checks, all.faults);
+  }
+  if (times) {
+    const auto bare = [](Case c) {
+      c.initial = c.dfinal = false;
+      return c;
+    };
+    for (int chunk : {64, 128, 256}) measure<bf16>(bare({"24 heads of 64, N 128", 8, 2048, 24, 64, 128, 1, chunk}));
+    Case small = bare({"24 heads of 64, N 128", 8, 2048, 24, 64, 128, 1, 256});
+    small.small = true;
+    measure<bf16>(small);
+    measure<bf16>(bare({"32 heads of 64, N 128", 8, 2048, 32, 64, 128, 1, 256}));
+    measure<bf16>(bare({"48 heads of 32, N 128, 2 groups", 8, 2048, 48, 32, 128, 2, 256}));
+    measure<bf16>(bare({"16 heads of 64, N 64", 8, 2048, 16, 64, 64, 1, 256}));
+    measure<f16>(bare({"24 heads of 64, N 128", 8, 2048, 24, 64, 128, 1, 256}));
+    measure<f32>(bare({"24 heads of 64, N 128", 8, 2048, 24, 64, 128, 1, 256}));
+    for (int batch : {1, 64}) {
+      const Case c = {"a step of 24 heads of 64, N 128", batch, 1, 24, 64, 128, 1, 64};
+      Random random;
+      Scan<bf16> scan(c);
+      scan.put(make<bf16>(c, random));
+      scan.allocate(false);
+      scan.states.resize(0);
+      std::printf("TIME %s, batch %d: %.4f\n", c.name, batch, time_ms([&](int) { scan.step(); }, 50));
+    }
+  }
+  return all.faults ? 1 : 0;
+}
