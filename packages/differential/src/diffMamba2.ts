@@ -12,7 +12,7 @@ import {
   type MixerResult,
   type MixerState,
 } from "@diffmamba/ssm";
-import { concat, linear, type Tensor } from "@diffmamba/tensor";
+import { concat, type DType, isRecording, keep, linear, scope, type Tensor } from "@diffmamba/tensor";
 import { finish } from "./combine.js";
 import { initialLambda, type LambdaMode, type LambdaOptions, lambdaParameter, lambdaValue } from "./lambda.js";
 
@@ -35,6 +35,7 @@ export class DiffMamba2 extends Mixer {
   readonly lambdaQ1: Parameter | undefined;
   readonly subln: RMSNorm | undefined;
   readonly branchNames: readonly [string, string];
+  #folded: { readonly versions: string; readonly weight: Tensor } | undefined;
 
   /** @throws RangeError for biases of the projections, and for sizes that do not fit together */
   constructor(
@@ -49,13 +50,16 @@ export class DiffMamba2 extends Mixer {
     this.branchNames = options.branchNames ?? ["mixer_1", "mixer_2"];
     const { normGroups = nGroups } = options;
     const both = { expand: 2 * expand, nGroups: 2 * nGroups, normGroups: 2 * normGroups };
-    this.inner = this.register("inner", new Mamba2({ ...options, ...both }, build));
+    this.inner = this.register(
+      "inner",
+      new Mamba2({ ...options, ...both, foldsOutput: options.lambda !== "none" }, build),
+    );
     this.lambdaMode = options.lambda ?? "vecsum";
     this.lambdaInit = initialLambda(options);
     const q1 = lambdaParameter(options, dModel, build);
     this.lambdaQ1 = q1 && this.register("lambda_q1", q1);
     this.subln = subln
-      ? this.register("subln", new RMSNorm({ dim: dModel, eps: normEps ?? 1e-5 }, build.at("subln")))
+      ? this.register("subln", new RMSNorm({ dim: dModel, eps: normEps ?? 1e-5, folded: true }, build.at("subln")))
       : undefined;
   }
 
@@ -67,17 +71,49 @@ export class DiffMamba2 extends Mixer {
 
   override run(x: Tensor, options: MixerOptions = {}): MixerResult {
     const { y: normed, state } = this.inner.mix(x, options);
-    const p = linear(normed, this.outputWeight());
+    const p = linear(normed, this.#foldedFor(normed));
     return { y: finish(p, this.subln, this.lambdaInit), state };
   }
 
-  /** [W1 | -lambda W2]: (dModel, 2 dInner). Its gradient gives that of lambda, -<dp n2^T, W2>, without another product. */
-  outputWeight(): Tensor {
+  /**
+   * [W1 | -lambda W2]: (dModel, 2 dInner), formed in the weight's own type, f32 under mixed precision, and then cast to `dtype`. Its
+   * gradient gives that of lambda, -<dp n2^T, W2>, without another product.
+   */
+  outputWeight(dtype: DType = this.inner.outProj.weight.dtype): Tensor {
     const { weight } = this.inner.outProj;
-    if (this.lambdaQ1 === undefined) return weight;
+    if (this.lambdaQ1 === undefined) return weight.compute;
     const half = weight.dim(1) / 2;
     const [w1, w2] = weight.split([half, half]);
-    return concat([w1, w2.mul(this.lambda().neg().cast(w2.dtype).reshape(-1, 1))]);
+    return concat([w1, w2.mul(this.lambda().neg().cast(w2.dtype).reshape(-1, 1))]).cast(dtype);
+  }
+
+  /** {@link outputWeight}; a step of decoding finds the one that the step before has left. */
+  #foldedFor(x: Tensor): Tensor {
+    const { weight } = this.inner.outProj;
+    const { lambdaQ1 } = this;
+    if (lambdaQ1 === undefined || this.training || isRecording() || x.dim(1) !== 1) return this.outputWeight(x.dtype);
+    const versions = `${weight.storage.version} ${lambdaQ1.storage.version} ${x.dtype}`;
+    if (this.#folded?.versions === versions) return this.#folded.weight;
+    // What is made while kernels are recorded belongs to the recording.
+    if (x.device.backend.recording) return this.outputWeight(x.dtype);
+    this.#forget();
+    this.#folded = { versions, weight: keep(scope(() => this.outputWeight(x.dtype))) };
+    return this.#folded.weight;
+  }
+
+  #forget(): void {
+    this.#folded?.weight.dispose();
+    this.#folded = undefined;
+  }
+
+  override train(training = true): this {
+    if (training) this.#forget();
+    return super.train(training);
+  }
+
+  override dispose(): void {
+    this.#forget();
+    super.dispose();
   }
 
   override initialState(batch: number): MixerState {

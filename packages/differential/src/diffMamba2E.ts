@@ -5,7 +5,7 @@
 import { Build, type Parameter, RMSNorm } from "@diffmamba/nn";
 import { Mamba2, type Mamba2Options, type MixerOptions, type MixerResult } from "@diffmamba/ssm";
 import { concat, type Tensor } from "@diffmamba/tensor";
-import { finish } from "./combine.js";
+import { difference, finish } from "./combine.js";
 import { initialLambda, type LambdaMode, type LambdaOptions, lambdaParameter, lambdaValue } from "./lambda.js";
 
 export interface DiffMamba2EOptions extends Mamba2Options, LambdaOptions {
@@ -28,7 +28,9 @@ export class DiffMamba2E extends Mamba2 {
     const channels = lambda === "channel" ? dModel / 2 : dModel;
     const q1 = lambdaParameter(options, channels, build);
     this.lambdaQ1 = q1 && this.register("lambda_q1", q1);
-    this.subln = subln ? this.register("subln", new RMSNorm({ dim: dModel }, build.at("subln"))) : undefined;
+    this.subln = subln
+      ? this.register("subln", new RMSNorm({ dim: dModel, folded: true }, build.at("subln")))
+      : undefined;
   }
 
   /** sigmoid(s) + lambda_init. @throws Error in mode "none" */
@@ -41,7 +43,7 @@ export class DiffMamba2E extends Mamba2 {
     const { y, state } = super.run(x, options);
     const half = y.dim(-1) / 2;
     const [first, second] = y.split([half, half]);
-    const p = this.lambdaQ1 === undefined ? second.add(first) : second.sub(first.mul(this.lambda().cast(first.dtype)));
+    const p = difference(second, first, this.lambdaQ1 && this.lambda());
     return { y: finish(concat([p, p]), this.subln, this.lambdaInit), state };
   }
 }

@@ -5,6 +5,7 @@
 import { Build, init, Linear, type Parameter } from "@diffmamba/nn";
 import {
   CausalConv1d,
+  chunks,
   dtBias,
   type MambaOptions,
   Mixer,
@@ -15,6 +16,7 @@ import {
   zeroState,
 } from "@diffmamba/ssm";
 import { linear, selectiveScan, type Tensor } from "@diffmamba/tensor";
+import { difference } from "./combine.js";
 
 export type DiffS6Options = Omit<MambaOptions, "learnableInitialState" | "dtInit" | "dtScale">;
 
@@ -33,7 +35,7 @@ export class DiffS6 extends Mixer {
   readonly dInner: number;
   readonly dState: number;
   readonly dtRank: number;
-  readonly chunkSize: number;
+  readonly chunkSize: number | undefined;
   /** (2 dInner, dModel): rows [x | z]. */
   readonly inProj: Linear;
   readonly conv1d: CausalConv1d;
@@ -42,7 +44,7 @@ export class DiffS6 extends Mixer {
 
   constructor(options: DiffS6Options, build = new Build()) {
     super();
-    const { dModel, dState = 16, dConv = 4, expand = 2, convBias = true, bias = false, chunkSize = 64 } = options;
+    const { dModel, dState = 16, dConv = 4, expand = 2, convBias = true, bias = false, chunkSize } = options;
     const { dtRank = Math.ceil(dModel / 16), outScale = 1 } = options;
     const dInner = expand * dModel;
     this.dInner = dInner;
@@ -98,7 +100,7 @@ export class DiffS6 extends Mixer {
       return selectiveScan(
         {
           u: conv.y,
-          delta: linear(dt, dtProj.weight),
+          delta: linear(dt, dtProj.weight.compute),
           A: aLog.exp().neg(),
           B,
           C,
@@ -107,11 +109,11 @@ export class DiffS6 extends Mixer {
           deltaBias: dtProj.bias,
           initialState: initialState?.[1 + i],
         },
-        { chunkSize: this.chunkSize, ...sequence },
+        { ...chunks(this.chunkSize), ...sequence },
       );
     });
     return {
-      y: this.outProj.forward(first.y.sub(second.y)),
+      y: this.outProj.forward(difference(first.y, second.y, 1)),
       state: [conv.finalState, first.finalState, second.finalState],
     };
   }

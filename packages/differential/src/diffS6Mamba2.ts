@@ -5,6 +5,7 @@
 import { Build, init, Linear, type Parameter, RMSNorm } from "@diffmamba/nn";
 import {
   CausalConv1d,
+  chunks,
   dtBias,
   logUniform,
   type Mamba2Options,
@@ -15,7 +16,7 @@ import {
   zeroState,
 } from "@diffmamba/ssm";
 import { rmsNorm, ssdScan, type Tensor } from "@diffmamba/tensor";
-import { finish } from "./combine.js";
+import { difference, finish } from "./combine.js";
 import { initialLambda, type LambdaMode, type LambdaOptions, lambdaParameter, lambdaValue } from "./lambda.js";
 
 export interface DiffS6Mamba2Options
@@ -44,7 +45,7 @@ export class DiffS6Mamba2 extends Mixer {
   readonly normGroups: number;
   readonly normBeforeGate: boolean;
   readonly dtLimit: readonly [number, number];
-  readonly chunkSize: number;
+  readonly chunkSize: number | undefined;
   readonly lambdaMode: LambdaMode;
   readonly lambdaInit: number;
   readonly scans: readonly [ScanParameters, ScanParameters];
@@ -56,7 +57,7 @@ export class DiffS6Mamba2 extends Mixer {
 
   constructor(options: DiffS6Mamba2Options, build = new Build()) {
     super();
-    const { dModel, dState = 64, dConv = 4, expand = 2, headDim = 64, nGroups = 1, chunkSize = 64 } = options;
+    const { dModel, dState = 64, dConv = 4, expand = 2, headDim = 64, nGroups = 1, chunkSize } = options;
     const { bias = false, convBias = true, subln = true, lambda = "scalar" } = options;
     const dInner = expand * dModel;
     if (dInner % headDim !== 0) {
@@ -96,7 +97,9 @@ export class DiffS6Mamba2 extends Mixer {
     this.norm = this.register("norm", new RMSNorm({ dim: dInner, eps }, build.at("norm")));
     const q1 = lambdaParameter({ ...options, lambda }, dInner, build);
     this.lambdaQ1 = q1 && this.register("lambda_q1", q1);
-    this.subln = subln ? this.register("subln", new RMSNorm({ dim: dInner, eps }, build.at("subln"))) : undefined;
+    this.subln = subln
+      ? this.register("subln", new RMSNorm({ dim: dInner, eps, folded: true }, build.at("subln")))
+      : undefined;
     const outInit = init.scaled(init.fanIn(dInner), options.outScale ?? 1);
     this.outProj = this.register(
       "out_proj",
@@ -115,7 +118,7 @@ export class DiffS6Mamba2 extends Mixer {
       return this.#branch(scan, x, { ...sequence, initialState: initialState?.slice(2 * i, 2 * i + 2) });
     });
     const [n1, n2] = branches.map(({ y }) => y);
-    const a = this.lambdaQ1 === undefined ? n1.add(n2) : n1.sub(n2.mul(this.lambda().cast(n2.dtype)));
+    const a = difference(n1, n2, this.lambdaQ1 && this.lambda());
     return {
       y: this.outProj.forward(finish(a, this.subln, this.lambdaInit)),
       state: branches.flatMap(({ state }) => [...state]),
@@ -141,9 +144,9 @@ export class DiffS6Mamba2 extends Mixer {
         dtBias: scan.dtBias,
         initialState: initialState?.[1],
       },
-      { chunkSize: this.chunkSize, dtLimit: this.dtLimit, ...sequence },
+      { ...chunks(this.chunkSize), dtLimit: this.dtLimit, ...sequence },
     );
-    const gated = rmsNorm(y.reshape(batch, length, dInner), this.norm.weight, {
+    const gated = rmsNorm(y.reshape(batch, length, dInner), this.norm.weight.compute, {
       gate: z,
       normBeforeGate: this.normBeforeGate,
       groupSize: dInner / this.normGroups,

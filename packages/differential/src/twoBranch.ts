@@ -13,7 +13,7 @@ import {
   type MixerState,
 } from "@diffmamba/ssm";
 import type { Tensor } from "@diffmamba/tensor";
-import { finish } from "./combine.js";
+import { difference, finish } from "./combine.js";
 import type { DiffMamba2Options } from "./diffMamba2.js";
 import { initialLambda, type LambdaMode, type LambdaOptions, lambdaParameter, lambdaValue } from "./lambda.js";
 
@@ -31,8 +31,7 @@ abstract class TwoBranch<Branch extends Mixer> extends Mixer {
     const half = initialState && initialState.length / 2;
     const first = this.m1.run(x, { ...sequence, initialState: initialState?.slice(0, half) });
     const second = this.m2.run(x, { ...sequence, initialState: initialState?.slice(half) });
-    const lambda = this.factor();
-    const p = lambda === undefined ? first.y.add(second.y) : first.y.sub(second.y.mul(lambda.cast(second.y.dtype)));
+    const p = difference(first.y, second.y, this.factor());
     return { y: finish(p, this.subln, this.lambdaInit), state: [...first.state, ...second.state] };
   }
 
@@ -64,7 +63,7 @@ export class DiffMamba2TwoBranch extends TwoBranch<Mamba2> {
     const q1 = lambdaParameter(options, dModel, build);
     this.lambdaQ1 = q1 && this.register("lambda_q1", q1);
     this.subln = subln
-      ? this.register("subln", new RMSNorm({ dim: dModel, eps: normEps }, build.at("subln")))
+      ? this.register("subln", new RMSNorm({ dim: dModel, eps: normEps, folded: true }, build.at("subln")))
       : undefined;
   }
 
@@ -111,7 +110,9 @@ export class DiffMamba extends TwoBranch<Mamba> {
     this.lambdaQ2 = vector("lambda_q2");
     this.lambdaK2 = vector("lambda_k2");
     this.lambdaInit = initialLambda(options);
-    this.subln = subln ? this.register("subln", new RMSNorm({ dim: dModel }, build.at("subln"))) : undefined;
+    this.subln = subln
+      ? this.register("subln", new RMSNorm({ dim: dModel, folded: true }, build.at("subln")))
+      : undefined;
   }
 
   /** () */

@@ -76,8 +76,8 @@ export class AdaptiveVocabulary extends Vocabulary {
       const inside = this.#within(tokens, cluster);
       // Tokens of other clusters look up row 0, and are multiplied by 0.
       const index = inside.where(tokens.sub(cluster.start), tokens.device.zeros([], "i32"));
-      const vectors = cluster.embeddingDropout.forward(cluster.table.gather(index));
-      const projected = cluster.projection === undefined ? vectors : linear(vectors, cluster.projection);
+      const vectors = cluster.embeddingDropout.forward(cluster.table.compute.gather(index));
+      const projected = cluster.projection === undefined ? vectors : linear(vectors, cluster.projection.compute);
       if (this.clusters.length === 1) return projected;
       return projected.mul(inside.cast(projected.dtype).reshape(...tokens.shape, 1));
     });
@@ -100,9 +100,9 @@ export class AdaptiveVocabulary extends Vocabulary {
   #headLogits(hidden: Tensor): Tensor {
     const [{ table, bias, headDropout }] = this.clusters;
     const projected = project(hidden, this.headProjection, headDropout);
-    const list = linear(projected, table).add(bias);
+    const list = linear(projected, table.compute).add(bias.compute);
     if (this.#ways === 0) return list;
-    return concat([list, linear(projected, this.clusterWeight).add(this.clusterBias)]);
+    return concat([list, linear(projected, this.clusterWeight.compute).add(this.clusterBias.compute)]);
   }
 
   /** Column of the head that leads to tail `i`, counted from 0. */
@@ -148,9 +148,9 @@ export class AdaptiveVocabulary extends Vocabulary {
 }
 
 function tailLogits(hidden: Tensor, { table, bias, projection, headDropout }: Cluster): Tensor {
-  return linear(project(hidden, projection, headDropout), table).add(bias);
+  return linear(project(hidden, projection, headDropout), table.compute).add(bias.compute);
 }
 
 function project(hidden: Tensor, projection: Parameter | undefined, dropout: Dropout): Tensor {
-  return projection === undefined ? hidden : dropout.forward(hidden.matmul(projection));
+  return projection === undefined ? hidden : dropout.forward(hidden.matmul(projection.compute));
 }

@@ -2,7 +2,7 @@
 // Knows tables and losses. Knows no backbone and no file.
 
 import { Build, Dropout, init, Module, type Parameter } from "@diffmamba/nn";
-import { type CrossEntropyOptions, linear, softmaxCrossEntropy, type Tensor } from "@diffmamba/tensor";
+import { type CrossEntropyOptions, linear, linearCrossEntropy, type Tensor } from "@diffmamba/tensor";
 import type { ModelConfig } from "./config.js";
 
 /** Both ends of a language model. */
@@ -36,14 +36,14 @@ export class PlainVocabulary extends Vocabulary {
   }
 
   override embed(tokens: Tensor): Tensor {
-    return this.dropout.forward(this.embeddings.gather(tokens));
+    return this.dropout.forward(this.embeddings.compute.gather(tokens));
   }
 
   override logits(hidden: Tensor): Tensor {
-    return linear(hidden, this.head);
+    return linear(hidden, this.head.compute);
   }
 
   override loss(hidden: Tensor, targets: Tensor, options: Pick<CrossEntropyOptions, "reduction"> = {}): Tensor {
-    return softmaxCrossEntropy(this.logits(hidden), targets, options);
+    return linearCrossEntropy(hidden, this.head.compute, targets, options);
   }
 }

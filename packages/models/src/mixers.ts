@@ -41,7 +41,7 @@ function vanillaOptions(config: ModelConfig, outScale: number): MambaOptions & M
     convBias: rest.convBias,
     bias: rest.bias,
     learnableInitialState: rest.learnableInitialState,
-    chunkSize: rest.chunkSize,
+    ...(rest.chunkSize > 0 && { chunkSize: rest.chunkSize }),
     outScale,
   };
 }

@@ -4,7 +4,7 @@
 import { DiffMamba, DiffMamba2, DiffMamba2E, DiffS6Mamba2 } from "@diffmamba/differential";
 import type { FileSystem } from "@diffmamba/files";
 import { Build, type BuildOptions, type Clock, LayerNorm, Module, RMSNorm } from "@diffmamba/nn";
-import type { Mixer } from "@diffmamba/ssm";
+import { type Mixer, replaceState, stepOptions } from "@diffmamba/ssm";
 import { type CrossEntropyOptions, noGrad, scope, type Tensor, ValueError } from "@diffmamba/tensor";
 import { AdaptiveVocabulary } from "./adaptive.js";
 import { Backbone, type BackboneOptions, type ModelState } from "./backbone.js";
@@ -98,8 +98,8 @@ export class MambaLM extends Module {
    */
   run(tokens: Tensor, options: BackboneOptions = {}): { hidden: Tensor; state: ModelState } {
     return scope(() => {
-      const { y, state } = this.backbone.run(this.#embed(tokens, options), options);
-      return { hidden: this.normF?.forward(y) ?? y, state };
+      const { y, state } = this.backbone.run(this.#embed(tokens, options), options, this.normF);
+      return { hidden: y, state };
     });
   }
 
@@ -116,10 +116,7 @@ export class MambaLM extends Module {
 
   /** Like the hidden values of {@link run}; no state outlives its layer. */
   #hidden(tokens: Tensor, options: BackboneOptions): Tensor {
-    return scope(() => {
-      const y = this.backbone.forward(this.#embed(tokens, options), options);
-      return this.normF?.forward(y) ?? y;
-    });
+    return scope(() => this.backbone.forward(this.#embed(tokens, options), options, this.normF));
   }
 
   /** Tokens (B, L) i32 -> logits (B, L, V). */
@@ -147,8 +144,8 @@ export class MambaLM extends Module {
   advance(tokens: Tensor, state: ModelState, options: Omit<BackboneOptions, "initialState"> = {}): Tensor {
     return noGrad(() =>
       scope(() => {
-        const { hidden, state: after } = this.run(tokens, { ...options, initialState: state });
-        for (const [i, mixer] of state.entries()) for (const [j, x] of mixer.entries()) x.take(after[i][j]);
+        const { hidden, state: after } = this.run(tokens, { ...options, ...stepOptions(tokens), initialState: state });
+        for (const [i, mixer] of state.entries()) replaceState(mixer, after[i]);
         return this.vocabulary.logits(lastOf(hidden, options.lengths));
       }),
     );

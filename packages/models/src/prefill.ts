@@ -1,6 +1,7 @@
 // Reading tokens into a state: a prompt in pieces, so that its length costs time but no memory, or one token a row.
 // Knows the model's run and its head. Knows no sampling and no text.
 
+import { replaceState, stepOptions } from "@diffmamba/ssm";
 import { noGrad, scope, ValueError } from "@diffmamba/tensor";
 import { macrotask } from "./macrotask.js";
 import type { MambaLM } from "./model.js";
@@ -104,8 +105,9 @@ export function readTokens(model: MambaLM, state: PromptState, rows: TokenRows):
         "i32",
       );
       const tokens = device.from(flat, [batch, length], "i32");
-      const result = model.run(tokens, { initialState: state.state, ...(ragged && { lengths: counts }) });
-      for (const [i, mixer] of state.state.entries()) for (const [j, x] of mixer.entries()) x.take(result.state[i][j]);
+      const options = { ...stepOptions(tokens), ...(ragged && { lengths: counts }) };
+      const result = model.run(tokens, { ...options, initialState: state.state });
+      for (const [i, mixer] of state.state.entries()) replaceState(mixer, result.state[i]);
       const { hidden } = result;
       const starts = device.arange(batch).mul(length);
       // A row without tokens gets some other row's vector here, and keeps its logits below.

@@ -85,9 +85,12 @@ interface GroupState {
 }
 
 export interface StepOptions {
-  readonly lr: number;
+  /** By default the rate that {@link AdamW.setRate} has set: a recorded step has it in a tensor. */
+  readonly lr?: number;
   /** Gradients are scaled so that their global norm is at most this; no limit by default. */
   readonly maxNorm?: number;
+  /** () f32: what the loss was multiplied by, so that gradients of f16 do not vanish; they are divided by it. */
+  readonly lossScale?: Tensor;
 }
 
 /** Moments and step counts, as a checkpoint keeps them. */
@@ -125,27 +128,37 @@ export class AdamW {
     });
   }
 
+  /** The learning rate of the steps from here on, as a tensor on the device. */
+  setRate(lr: number): void {
+    for (const { group, lr: rate } of this.#groups) rate.fillInPlace(lr * (group.lrScale ?? 1));
+  }
+
   /**
-   * One step with the gradients of {@link parameters}, in their order.
+   * One step with the gradients of what the {@link parameters} compute with, in their order. Masters and their copies change.
    * @returns their global norm before clipping, a () tensor; where it is not finite nothing was changed
    */
-  step(gradients: readonly Tensor[], { lr, maxNorm = Number.POSITIVE_INFINITY }: StepOptions): Tensor {
+  step(gradients: readonly Tensor[], { lr, maxNorm = Number.POSITIVE_INFINITY, lossScale }: StepOptions): Tensor {
+    if (lr !== undefined) this.setRate(lr);
     return noGrad(() =>
       scope(() => {
-        const norm = globalNorm(gradients);
+        const scaled = globalNorm(gradients);
+        const norm = lossScale === undefined ? scaled : scaled.div(lossScale);
         // min(1, maxNorm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does
-        const scale = Number.isFinite(maxNorm)
+        const clip = Number.isFinite(maxNorm)
           ? norm.add(1e-6).reciprocal().mul(maxNorm).minimum(1)
           : norm.device.ones([], norm.dtype);
+        const scale = lossScale === undefined ? clip : clip.div(lossScale);
         let at = 0;
         for (const { group, m, v, lr: rate, step } of this.#groups) {
-          const { parameters, weightDecay, lrScale = 1 } = group;
+          const { parameters, weightDecay } = group;
           const grads = gradients.slice(at, at + parameters.length);
           at += parameters.length;
-          rate.fillInPlace(lr * lrScale);
           const [beta1, beta2] = this.#betas;
           adamw(
-            { params: parameters, grads, m, v, lr: rate, step, scale, norm },
+            {
+              ...{ params: parameters, grads, m, v, lr: rate, step, scale, norm },
+              copies: parameters.map((parameter) => parameter.copy),
+            },
             { beta1, beta2, eps: this.#eps, weightDecay: parameters.map(() => weightDecay) },
           );
         }

@@ -12,6 +12,11 @@ export interface BuildOptions {
   readonly device?: Device;
   /** f32 by default. */
   readonly dtype?: DType;
+  /**
+   * Mixed precision: weights stay masters of `dtype`, f32, and have copies of this type, bf16 or f16, with which they compute. What
+   * is numerically delicate (A, D, the bias of dt, lambda, states) has none. No copies by default.
+   */
+  readonly compute?: DType;
   /** 0 by default. */
   readonly seed?: number;
   /** false leaves parameters with arbitrary content, for whoever writes all of them next; true by default. */
@@ -26,6 +31,7 @@ export interface Clock {
 export class Build {
   readonly device: Device;
   readonly dtype: DType;
+  readonly compute: DType;
   readonly seed: number;
   readonly draw: boolean;
   readonly path: string;
@@ -34,6 +40,10 @@ export class Build {
   constructor(options: BuildOptions = {}, path = "", parent?: Build) {
     this.device = options.device ?? currentDevice();
     this.dtype = options.dtype ?? "f32";
+    this.compute = options.compute ?? this.dtype;
+    if (this.compute !== this.dtype && this.dtype !== "f32") {
+      throw new RangeError(`Build: weights of ${this.dtype} have no copies of ${this.compute}; masters are f32.`);
+    }
     this.seed = options.seed ?? 0;
     this.draw = options.draw ?? true;
     this.path = path;
@@ -45,9 +55,12 @@ export class Build {
     return new Build(this, this.#join(name), this);
   }
 
-  /** A weight with its first values, drawn on the host. */
-  parameter(name: string, shape: readonly number[], initialize: Initializer): Parameter {
-    return this.#create(name, shape, initialize, this.dtype);
+  /**
+   * A weight with its first values, drawn on the host.
+   * @param copied false for a weight that something is folded into before it is used: what is made of it is cast then
+   */
+  parameter(name: string, shape: readonly number[], initialize: Initializer, copied = true): Parameter {
+    return this.#create(name, shape, initialize, this.dtype, copied ? this.compute : this.dtype);
   }
 
   /** Like {@link parameter}, of what stays f32 where weights are bf16 or f16: A, D, the bias of dt, lambda, states. */
@@ -55,8 +68,14 @@ export class Build {
     return this.#create(name, shape, initialize, this.dtype === "f64" ? "f64" : "f32");
   }
 
-  #create(name: string, shape: readonly number[], initialize: Initializer, dtype: DType): Parameter {
-    const parameter = Parameter.empty(this.device, shape, dtype);
+  #create(
+    name: string,
+    shape: readonly number[],
+    initialize: Initializer,
+    dtype: DType,
+    compute: DType = dtype,
+  ): Parameter {
+    const parameter = Parameter.empty(this.device, shape, dtype, compute);
     if (!this.draw || !this.device.backend.holdsData) return parameter;
     const values = new Float64Array(parameter.size);
     initialize(values, shape, new RandomStream(this.seed, this.#join(name)));

@@ -25,9 +25,10 @@ export {
   type NormOptions,
   RMSNorm,
 } from "./layers.js";
+export { LossScale, type LossScaleSettings, type LossScaleState } from "./lossScale.js";
 export { Module } from "./module.js";
 export { Parameter } from "./parameter.js";
 export { convertArray, type PublishedTensor, pack, publishedShape, unpack, whole } from "./published.js";
 export * as schedules from "./schedule.js";
 export { cosine, type DecayOptions, type Schedule, type WarmupOptions, wsd } from "./schedule.js";
-export { type TrainStepResult, trainStep } from "./trainStep.js";
+export { type TrainStepOptions, type TrainStepResult, trainStep } from "./trainStep.js";

@@ -17,6 +17,8 @@ export interface LinearOptions {
   readonly biasInit?: Initializer;
   /** Keep the bias in f32 where weights are bf16 or f16; false by default. */
   readonly wideBias?: boolean;
+  /** The weight is folded into another by whoever made the layer: under mixed precision it has no copy. false by default. */
+  readonly folded?: boolean;
 }
 
 /** x W^T + b: (..., inFeatures) -> (..., outFeatures). */
@@ -28,17 +30,20 @@ export class Linear extends Module {
 
   constructor(options: LinearOptions, build = new Build()) {
     super();
-    const { inFeatures, outFeatures, bias = true, init, biasInit, wideBias = false } = options;
+    const { inFeatures, outFeatures, bias = true, init, biasInit, wideBias = false, folded = false } = options;
     const initial = fanIn(inFeatures);
-    this.weight = this.register("weight", build.parameter("weight", [outFeatures, inFeatures], init ?? initial));
-    const makeBias: typeof build.parameter = (...args) =>
-      wideBias ? build.dynamics(...args) : build.parameter(...args);
-    this.bias = bias ? this.register("bias", makeBias("bias", [outFeatures], biasInit ?? initial)) : undefined;
+    const shape = [outFeatures, inFeatures];
+    this.weight = this.register("weight", build.parameter("weight", shape, init ?? initial, !folded));
+    const makeBias = (): Parameter => {
+      const args = ["bias", [outFeatures], biasInit ?? initial] as const;
+      return wideBias ? build.dynamics(...args) : build.parameter(...args);
+    };
+    this.bias = bias ? this.register("bias", makeBias()) : undefined;
   }
 
   forward(x: Tensor): Tensor {
-    const y = linear(x, this.weight);
-    return this.bias === undefined ? y : y.add(this.bias);
+    const y = linear(x, this.weight.compute);
+    return this.bias === undefined ? y : y.add(this.bias.compute);
   }
 }
 
@@ -60,7 +65,7 @@ export class Embedding extends Module {
   }
 
   forward(index: Tensor): Tensor {
-    return this.weight.gather(index);
+    return this.weight.compute.gather(index);
   }
 }
 
@@ -68,6 +73,8 @@ export interface NormOptions {
   readonly dim: number;
   /** 1e-5 by default. */
   readonly eps?: number;
+  /** As of {@link LinearOptions}. */
+  readonly folded?: boolean;
 }
 
 /** RMSNorm over the last axis, with a learned weight: (..., dim) -> (..., dim). */
@@ -75,14 +82,14 @@ export class RMSNorm extends Module {
   readonly weight: Parameter;
   readonly eps: number;
 
-  constructor({ dim, eps = 1e-5 }: NormOptions, build = new Build()) {
+  constructor({ dim, eps = 1e-5, folded = false }: NormOptions, build = new Build()) {
     super();
-    this.weight = this.register("weight", build.parameter("weight", [dim], ones));
+    this.weight = this.register("weight", build.parameter("weight", [dim], ones, !folded));
     this.eps = eps;
   }
 
   forward(x: Tensor): Tensor {
-    return rmsNorm(x, this.weight, { eps: this.eps });
+    return rmsNorm(x, this.weight.compute, { eps: this.eps });
   }
 }
 
@@ -100,7 +107,7 @@ export class LayerNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return layerNorm(x, this.weight, { bias: this.bias, eps: this.eps });
+    return layerNorm(x, this.weight.compute, { bias: this.bias.compute, eps: this.eps });
   }
 }
 
@@ -124,9 +131,13 @@ export class Dropout extends Module {
   }
 }
 
-/** GELU by its definition: x Phi(x) (Hendrycks and Gimpel 2016), not the tanh approximation. */
+/**
+ * GELU by its definition: x Phi(x) (Hendrycks and Gimpel 2016), not the tanh approximation. In f32 where x is half as wide: 1 + erf
+ * nearly cancels for negative x.
+ */
 export function gelu(x: Tensor): Tensor {
-  return x.mul(x.mul(Math.SQRT1_2).erf().add(1)).mul(0.5);
+  const wide = x.cast(x.dtype === "f64" ? "f64" : "f32");
+  return wide.mul(wide.mul(Math.SQRT1_2).erf().add(1)).mul(0.5).cast(x.dtype);
 }
 
 export interface FeedForwardOptions {

@@ -121,9 +121,9 @@ export abstract class Module {
     return first.device;
   }
 
-  /** Frees all parameters. */
+  /** Frees all parameters, and what submodules hold besides. */
   dispose(): void {
-    for (const parameter of this.parameters()) parameter.dispose();
+    for (const member of this.#members.values()) member.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,8 +1,14 @@
-// One training step: loss, gradients (over micro-batches if there are several), clipping, update.
+// One training step: loss, gradients (over micro-batches if there are several, summed in f32), clipping, update.
 // Knows losses as functions and an optimizer. Knows no model, no data and no schedule.
 
 import { noGrad, scope, type Tensor, valueAndGrad } from "@diffmamba/tensor";
 import type { AdamW, StepOptions } from "./adamw.js";
+import type { LossScale } from "./lossScale.js";
+
+export interface TrainStepOptions extends Omit<StepOptions, "lossScale"> {
+  /** For f16: scales the loss, and follows from step to step. */
+  readonly lossScale?: LossScale;
+}
 
 export interface TrainStepResult {
   /** () mean loss over the micro-batches. */
@@ -11,24 +17,50 @@ export interface TrainStepResult {
   readonly norm: Tensor;
 }
 
+const isHalf = ({ dtype }: Tensor) => dtype === "bf16" || dtype === "f16";
+
+/** The sums of gradients so far with those of one more micro-batch, which are used up; half as wide ones are summed in f32. */
+function addUp(sums: readonly Tensor[] | undefined, gradients: readonly Tensor[]): Tensor[] {
+  return noGrad(() =>
+    gradients.map((gradient, i) => {
+      // Others were added to their sums as they were made.
+      if (!isHalf(gradient)) return gradient;
+      const wide = gradient.cast("f32");
+      gradient.dispose();
+      if (sums === undefined) return wide;
+      sums[i].addInPlace(wide);
+      wide.dispose();
+      return sums[i];
+    }),
+  );
+}
+
 /**
  * Takes one optimizer step on the mean of the losses. Each function is run, differentiated and freed before the next:
  * the memory is that of one micro-batch. Nothing is read back.
  */
-export function trainStep(optimizer: AdamW, losses: readonly (() => Tensor)[], options: StepOptions): TrainStepResult {
+export function trainStep(
+  optimizer: AdamW,
+  losses: readonly (() => Tensor)[],
+  { lossScale, ...options }: TrainStepOptions,
+): TrainStepResult {
   if (losses.length === 0) throw new RangeError("trainStep: there is no loss to step on.");
   return scope(() => {
     const share = 1 / losses.length;
+    const leaves = optimizer.parameters.map((parameter) => parameter.compute);
     let loss: Tensor | undefined;
     let gradients: Tensor[] | undefined;
     for (const compute of losses) {
-      const fn = losses.length === 1 ? compute : () => compute().mul(share);
-      const result = valueAndGrad(fn, optimizer.parameters, gradients && { into: gradients });
-      const { value } = result;
-      gradients = result.gradients;
+      const shared = losses.length === 1 ? compute : () => compute().mul(share);
+      const fn = lossScale === undefined ? shared : () => shared().mul(lossScale.scale);
+      const into = gradients?.map((sum, i) => (isHalf(leaves[i]) ? undefined : sum));
+      const result = valueAndGrad(fn, leaves, into && { into });
+      gradients = losses.length === 1 ? result.gradients : addUp(gradients, result.gradients);
+      const value = lossScale === undefined ? result.value : noGrad(() => result.value.div(lossScale.scale));
       loss = loss === undefined ? value : noGrad(() => loss?.add(value));
     }
-    const norm = optimizer.step(gradients ?? [], options);
+    const norm = optimizer.step(gradients ?? [], { ...options, ...(lossScale && { lossScale: lossScale.scale }) });
+    lossScale?.update(norm);
     return { loss: loss as Tensor, norm };
   });
 }

@@ -25,7 +25,7 @@ export class CausalConv1d extends Module {
 
   /** x (B, L, C), state (B, C, W) -> silu(conv(x)) (B, L, C) and the state after it. */
   run(x: Tensor, initialState: Tensor | undefined, sequence: SequenceOptions): { y: Tensor; finalState: Tensor } {
-    return causalConv1d(x, this.weight, { bias: this.bias, initialState, ...sequence });
+    return causalConv1d(x, this.weight.compute, { bias: this.bias?.compute, initialState, ...sequence });
   }
 
   protected override ownPublished(): PublishedTensor[] {

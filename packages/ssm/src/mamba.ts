@@ -5,7 +5,7 @@ import { Build, type Initializer, init, Linear, type Parameter } from "@diffmamb
 import { linear, selectiveScan, type Tensor } from "@diffmamba/tensor";
 import { CausalConv1d } from "./conv.js";
 import { type DtRange, dtBias, s4dReal } from "./init.js";
-import { Mixer, type MixerOptions, type MixerResult, type MixerState, zeroState } from "./mixer.js";
+import { chunks, Mixer, type MixerOptions, type MixerResult, type MixerState, zeroState } from "./mixer.js";
 
 export interface MambaOptions extends DtRange {
   readonly dModel: number;
@@ -29,7 +29,7 @@ export interface MambaOptions extends DtRange {
   readonly outScale?: number;
   /** Learn the scan's state before the first token; false by default. */
   readonly learnableInitialState?: boolean;
-  /** Tokens between two states kept for backward. */
+  /** Tokens between two states kept for backward; what the backend is fastest with by default. */
   readonly chunkSize?: number;
 }
 
@@ -38,7 +38,7 @@ export class Mamba extends Mixer {
   readonly dInner: number;
   readonly dState: number;
   readonly dtRank: number;
-  readonly chunkSize: number;
+  readonly chunkSize: number | undefined;
   /** (2 dInner, dModel): rows [x | z]. */
   readonly inProj: Linear;
   readonly conv1d: CausalConv1d;
@@ -56,7 +56,7 @@ export class Mamba extends Mixer {
 
   constructor(options: MambaOptions, build = new Build()) {
     super();
-    const { dModel, dState = 16, dConv = 4, expand = 2, convBias = true, bias = false, chunkSize = 64 } = options;
+    const { dModel, dState = 16, dConv = 4, expand = 2, convBias = true, bias = false, chunkSize } = options;
     const { dtRank = Math.ceil(dModel / 16), dtInit = "random", dtScale = 1, outScale = 1 } = options;
     const dInner = expand * dModel;
     this.dModel = dModel;
@@ -99,7 +99,7 @@ export class Mamba extends Mixer {
     const { y, finalState } = selectiveScan(
       {
         u: conv.y,
-        delta: linear(dt, this.dtProj.weight),
+        delta: linear(dt, this.dtProj.weight.compute),
         A: this.aLog.exp().neg(),
         B,
         C,
@@ -108,7 +108,7 @@ export class Mamba extends Mixer {
         deltaBias: this.dtProj.bias,
         initialState: initialState?.[1] ?? this.learnedState?.expand(x.dim(0), this.dInner, this.dState),
       },
-      { chunkSize: this.chunkSize, ...sequence },
+      { ...chunks(this.chunkSize), ...sequence },
     );
     return { y: this.outProj.forward(y), state: [conv.finalState, finalState] };
   }

@@ -5,7 +5,7 @@ import { Build, type Initializer, init, Linear, type Parameter, RMSNorm } from "
 import { concat, rmsNorm, ssdScan, type Tensor } from "@diffmamba/tensor";
 import { CausalConv1d } from "./conv.js";
 import { type DtRange, dtBias, logUniform } from "./init.js";
-import { Mixer, type MixerOptions, type MixerResult, type MixerState, zeroState } from "./mixer.js";
+import { chunks, Mixer, type MixerOptions, type MixerResult, type MixerState, zeroState } from "./mixer.js";
 
 export interface Mamba2Options extends DtRange {
   readonly dModel: number;
@@ -43,8 +43,10 @@ export interface Mamba2Options extends DtRange {
   readonly outScale?: number;
   /** Learn the scan's state before the first token; false by default. */
   readonly learnableInitialState?: boolean;
-  /** Tokens a chunk of the scan; the result does not depend on it. */
+  /** Tokens a chunk of the scan; the result does not depend on it. What the backend is fastest with by default. */
   readonly chunkSize?: number;
+  /** Something is folded into the output projection before it is used; false by default. */
+  readonly foldsOutput?: boolean;
 }
 
 export class Mamba2 extends Mixer {
@@ -59,7 +61,7 @@ export class Mamba2 extends Mixer {
   readonly normGroups: number;
   readonly dtLimit: readonly [number, number];
   readonly normBeforeGate: boolean;
-  readonly chunkSize: number;
+  readonly chunkSize: number | undefined;
   /** (2 dInner + 2 G N + H, dModel): rows [z | x | B | C | dt], those of the gated product before them. */
   readonly inProj: Linear;
   /** Over [x | B | C]. */
@@ -77,7 +79,7 @@ export class Mamba2 extends Mixer {
 
   constructor(options: Mamba2Options, build = new Build()) {
     super();
-    const { dModel, dState = 128, dConv = 4, expand = 2, headDim = 64, nGroups = 1, chunkSize = 64 } = options;
+    const { dModel, dState = 128, dConv = 4, expand = 2, headDim = 64, nGroups = 1, chunkSize } = options;
     const dInner = expand * dModel;
     const { dSsm = dInner, dtLimit = [0, Number.POSITIVE_INFINITY], bias = false, convBias = true } = options;
     if (dSsm % headDim !== 0) throw new RangeError(`Mamba2: ${dSsm} channels do not divide into heads of ${headDim}.`);
@@ -116,7 +118,10 @@ export class Mamba2 extends Mixer {
     const outInit = init.scaled(init.fanIn(dInner), options.outScale ?? 1);
     this.outProj = this.register(
       "out_proj",
-      new Linear({ inFeatures: dInner, outFeatures: dModel, bias, init: outInit }, build.at("out_proj")),
+      new Linear(
+        { inFeatures: dInner, outFeatures: dModel, bias, init: outInit, folded: options.foldsOutput ?? false },
+        build.at("out_proj"),
+      ),
     );
     this.learnedState = options.learnableInitialState
       ? this.register("init_states", build.dynamics("init_states", [nHeads, headDim, dState], init.zeros))
@@ -151,13 +156,13 @@ export class Mamba2 extends Mixer {
         dtBias: this.dtBias,
         initialState: initialState?.[1] ?? this.learnedState?.expand(batch, nHeads, headDim, dState),
       },
-      { chunkSize: this.chunkSize, dtLimit: this.dtLimit, ...sequence },
+      { ...chunks(this.chunkSize), dtLimit: this.dtLimit, ...sequence },
     );
     const flat = scan.y.reshape(batch, length, dSsm);
     const gated =
       norm === undefined
         ? flat
-        : rmsNorm(flat, norm.weight, {
+        : rmsNorm(flat, norm.weight.compute, {
             gate: z,
             normBeforeGate: this.normBeforeGate,
             groupSize: dSsm / this.normGroups,

@@ -42,12 +42,27 @@ export abstract class Mixer extends Module {
   advance(x: Tensor, state: MixerState, options: SequenceOptions = {}): Tensor {
     return noGrad(() =>
       scope(() => {
-        const result = this.run(x, { ...options, initialState: state });
-        for (const [i, tensor] of state.entries()) tensor.take(result.state[i]);
+        const result = this.run(x, { ...options, ...stepOptions(x), initialState: state });
+        replaceState(state, result.state);
         return result.y;
       }),
     );
   }
+}
+
+/** What a step of decoding has beside the rest: a single token's state is replaced where it is. Outside a tape. */
+export function stepOptions(tokens: Tensor): Pick<SequenceOptions, "replacesState"> {
+  return { replacesState: tokens.dim(1) === 1 };
+}
+
+/** The state becomes what a mixer left, whose own memory is then of no more use; nothing is to do where it was replaced in place. */
+export function replaceState(state: MixerState, after: MixerState): void {
+  for (const [i, tensor] of state.entries()) if (tensor.storage !== after[i].storage) tensor.take(after[i]);
+}
+
+/** A scan's option, where it is set. */
+export function chunks(chunkSize: number | undefined): { readonly chunkSize?: number } {
+  return chunkSize === undefined ? {} : { chunkSize };
 }
 
 /** Zero states of these shapes, owned by the caller. */

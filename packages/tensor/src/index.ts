@@ -34,6 +34,7 @@ export {
 } from "./ops/softmaxCrossEntropy.js";
 export { type SsdInputs as SsdTensors, type SsdOptions as SsdCallOptions, ssdScan } from "./ops/ssdScan.js";
 export { concat } from "./ops/views.js";
+export { recompute } from "./recompute.js";
 export { ReferenceBackend, type ReferenceOptions } from "./reference/backend.js";
 export { reference } from "./reference/index.js";
 export { keep, scope } from "./scope.js";

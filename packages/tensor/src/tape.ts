@@ -93,7 +93,8 @@ interface Region {
   owner?: number;
 }
 
-class Tape {
+/** Internal: what ops have recorded, for one backward pass. */
+export class Tape {
   readonly nodes: Node[] = [];
   readonly tracked = new Set<number>();
   /** Outputs that can be made again, by memory: a part of one is found there too. */
@@ -148,10 +149,20 @@ export function isRecording(): boolean {
   return active !== undefined;
 }
 
+/** Internal: the tape that ops record on. */
+export function activeTape(): Tape | undefined {
+  return active;
+}
+
 /** Runs `fn` without recording: what it computes is a constant to the tape around it. */
 export function noGrad<T>(fn: () => T): T {
+  return onTape(undefined, fn);
+}
+
+/** Internal: runs `fn` while ops record on another tape, or on none. */
+export function onTape<T>(tape: Tape | undefined, fn: () => T): T {
   const outer = active;
-  active = undefined;
+  active = tape;
   try {
     return fn();
   } finally {
@@ -317,11 +328,14 @@ function runNode(node: Node, gradients: Gradients): void {
   }
 }
 
-function runBackward(tape: Tape, loss: Tensor, leaves: readonly Tensor[], into?: readonly Tensor[]): Tensor[] {
+/** A value and its gradient; that of the tape's end is one of several outputs'. */
+export type Seed = readonly [value: Tensor, gradient: Tensor];
+
+/** Internal: walks a tape from its end. @returns the gradients of the leaves, undefined where nothing depends on one */
+export function runBackward(tape: Tape, seeds: readonly Seed[], leaves: readonly Tensor[]): (Tensor | undefined)[] {
   const gradients = new Gradients(tape.regions);
   try {
-    for (const [i, gradient] of (into ?? []).entries()) gradients.add(leaves[i].id, gradient);
-    scope(() => gradients.add(loss.id, loss.device.full(loss.shape, 1, loss.dtype)));
+    for (const [{ id }, gradient] of seeds) gradients.add(id, gradient);
     while (tape.nodes.length > 0) {
       const node = tape.nodes[tape.nodes.length - 1];
       runNode(node, gradients);
@@ -329,7 +343,7 @@ function runBackward(tape: Tape, loss: Tensor, leaves: readonly Tensor[], into?:
     }
     return leaves.map((leaf) => {
       const gradient = gradients.take(leaf.id);
-      if (gradient === undefined) return leaf.device.zeros(leaf.shape, leaf.dtype);
+      if (gradient === undefined) return undefined;
       const contiguous = gradient.contiguous();
       if (contiguous === gradient) {
         own(gradient);
@@ -343,9 +357,11 @@ function runBackward(tape: Tape, loss: Tensor, leaves: readonly Tensor[], into?:
   }
 }
 
+const zerosLike = ({ device, shape, dtype }: Tensor) => device.zeros(shape, dtype);
+
 export interface GradOptions {
-  /** Gradients from an earlier call, one per leaf: the new ones are added to them, in place. */
-  readonly into?: readonly Tensor[];
+  /** Gradients from an earlier call, one per leaf or undefined: the new ones are added to them, in place. */
+  readonly into?: readonly (Tensor | undefined)[];
 }
 
 /**
@@ -369,18 +385,19 @@ export function valueAndGrad(
   }
   try {
     return scope(() => {
-      active = tape;
-      const value = scope(fn);
-      active = undefined;
+      const value = onTape(tape, () => scope(fn));
       if (value.size !== 1) {
         throw new ShapeError(
           `grad: the function's value is ${formatShape(value.shape)}; a gradient needs a single number.`,
         );
       }
-      return { value, gradients: runBackward(tape, value, leaves, options.into) };
+      const sums = (options.into ?? []).flatMap((sum, i): Seed[] => (sum === undefined ? [] : [[leaves[i], sum]]));
+      const one = value.device.full(value.shape, 1, value.dtype);
+      const gradients = runBackward(tape, [...sums, [value, one]], leaves);
+      one.dispose();
+      return { value, gradients: gradients.map((gradient, i) => gradient ?? zerosLike(leaves[i])) };
     });
   } finally {
-    active = undefined;
     tape.release();
   }
 }
