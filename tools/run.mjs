@@ -12,6 +12,7 @@ const usage = `usage: node tools/run.mjs COMMAND [ARGUMENTS]
   test [FILTER...]   run the tests, all or those whose file matches (arguments go to vitest)
   demo [ARGUMENTS]   train a plain and a differential model side by side
   bench [SUITE]      time the stack (arguments go to apps/bench)
+  playground         build the page that trains in a browser, and serve it here
   lint               formatter, linter, and the types of the tests
   check              lint, and the packed packages (publint, attw, a blank project)
 `;
@@ -59,6 +60,10 @@ async function main([command, ...args]) {
       setup();
       if (args.includes("cpu")) installPeers();
       await handOver("apps/bench/dist/main.js", args);
+      break;
+    case "playground":
+      setup();
+      await handOver("apps/playground/serve.mjs", args);
       break;
     case "lint":
       setup();
