@@ -71,7 +71,7 @@ export interface ModelConfig {
   /** Biases of the mixers' projections. */
   readonly bias: boolean;
   readonly learnableInitialState: boolean;
-  /** Tokens a chunk of the scan; 0 for what the backend is fastest with. */
+  /** Tokens a chunk of the scan. The default leaves it to the backend, which may be faster with another. */
   readonly chunkSize: number;
 
   /** "pre": x + f(norm(x)), with a norm at the end; "post": norm(x + dropout(f(x))). */
@@ -130,7 +130,7 @@ export const defaultConfig: ModelConfig = {
   convBias: true,
   bias: false,
   learnableInitialState: false,
-  chunkSize: 0,
+  chunkSize: 64,
   residual: "pre",
   norm: "rms",
   normEps: 1e-5,

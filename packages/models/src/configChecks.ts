@@ -33,7 +33,7 @@ const wholeNumbers: Readonly<Partial<Record<keyof ModelConfig, 0 | 1>>> = {
   nGroups: 1,
   normGroups: 0,
   dtRank: 0,
-  chunkSize: 0,
+  chunkSize: 1,
   mixersPerBlock: 1,
   feedForward: 0,
 };

@@ -4,7 +4,7 @@
 import { DiffMamba, DiffMamba2, DiffMamba2E, DiffS6, DiffS6Mamba2 } from "@diffmamba/differential";
 import type { Build } from "@diffmamba/nn";
 import { logRange, logUniform, Mamba, Mamba2, type Mamba2Options, type MambaOptions, type Mixer } from "@diffmamba/ssm";
-import { baseOf, type ModelConfig } from "./config.js";
+import { baseOf, defaultConfig, type ModelConfig } from "./config.js";
 
 export interface MixerPlace {
   /** Is this layer differential under the pattern? */
@@ -41,7 +41,7 @@ function vanillaOptions(config: ModelConfig, outScale: number): MambaOptions & M
     convBias: rest.convBias,
     bias: rest.bias,
     learnableInitialState: rest.learnableInitialState,
-    ...(rest.chunkSize > 0 && { chunkSize: rest.chunkSize }),
+    ...(rest.chunkSize !== defaultConfig.chunkSize && { chunkSize: rest.chunkSize }),
     outScale,
   };
 }

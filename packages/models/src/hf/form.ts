@@ -72,10 +72,9 @@ export function sameModel(a: ModelConfig, b: ModelConfig): boolean {
   });
 }
 
-/** The fields of `config` in which it differs from `other`. A chunk size that is left to the backend is none. */
+/** The fields of `config` in which it differs from `other`. */
 export function differences(config: ModelConfig, other: ModelConfig): Partial<ModelConfig> {
   const fields = Object.entries(config).filter(([key, value]) => {
-    if (key === "chunkSize" && value === 0) return false;
     return JSON.stringify(value) !== JSON.stringify(other[key as keyof ModelConfig]);
   });
   return Object.fromEntries(fields);

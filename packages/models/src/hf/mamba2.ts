@@ -58,8 +58,7 @@ export const mamba2Form: WritableForm = {
       head_dim: config.headDim,
       n_groups: config.nGroups,
       time_step_limit: [dtLimit[0], dtLimit[1] ?? Number.POSITIVE_INFINITY],
-      // 256 is what these classes take where nothing is said.
-      chunk_size: config.chunkSize || 256,
+      chunk_size: config.chunkSize,
       rms_norm: true,
       ...(differential && diffKeys),
     };
