@@ -8,6 +8,7 @@ import { registerData } from "./commands/data.js";
 import { registerDoctor } from "./commands/doctor.js";
 import { registerEval } from "./commands/eval.js";
 import { registerGenerate } from "./commands/generate.js";
+import { registerProbe } from "./commands/probe.js";
 import { registerReport } from "./commands/report.js";
 import { registerTrain } from "./commands/train.js";
 import { exitCodeOf, exitCodes, formatError, messageOf } from "./errors.js";
@@ -62,6 +63,7 @@ export function createProgram(json: boolean): Command {
     registerGenerate,
     registerConvert,
     registerData,
+    registerProbe,
     registerReport,
     registerDoctor,
   ];

@@ -2,7 +2,7 @@
 // Knows their progress. Knows no command; a run of training has a bar of its own.
 import process from "node:process";
 import type { PrepareProgress } from "@diffmamba/datasets";
-import type { EvaluationProgress } from "@diffmamba/eval";
+import type { EvaluationProgress, TaskProgress } from "@diffmamba/eval";
 import cliProgress from "cli-progress";
 import type { Terminal } from "./terminal.js";
 import { count } from "./text.js";
@@ -63,6 +63,37 @@ export function showEvaluation(terminal: Terminal, title = "scoring"): Progress<
   return {
     show: ({ tokens, total, nll }) =>
       bar.update(tokens, total, `${count(tokens)}/${count(total)} tokens, loss ${nll.toFixed(4)}`),
+    end: bar.end,
+  };
+}
+
+/** The progress of a number of steps. */
+export function showSteps(
+  terminal: Terminal,
+  title: string,
+): Progress<{ readonly step: number; readonly steps: number }> {
+  const bar = progressBar(terminal, title);
+  return { show: ({ step, steps }) => bar.update(step, steps, `${count(step)}/${count(steps)} steps`), end: bar.end };
+}
+
+/** The progress of a task. */
+export function showTask(terminal: Terminal): Progress<TaskProgress> {
+  const bar = progressBar(terminal, "asking");
+  return {
+    show: ({ task, done, total }) => bar.update(done, total, `${task} ${count(done)}/${count(total)} requests`),
+    end: bar.end,
+  };
+}
+
+/** The progress of a reading of long documents. */
+export function showPositions(
+  terminal: Terminal,
+  total: number,
+): Progress<{ readonly documents: number; readonly tokens: number }> {
+  const bar = progressBar(terminal, "reading");
+  return {
+    show: ({ documents, tokens }) =>
+      bar.update(tokens, total, `${count(tokens)}/${count(total)} tokens, ${count(documents)} documents done`),
     end: bar.end,
   };
 }

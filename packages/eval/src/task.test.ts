@@ -9,7 +9,7 @@ describe("a task file", () => {
   it("has usual values", () => {
     expect(parseTask(base)).toMatchObject({
       name: "t",
-      version: "0",
+      version: "0.0",
       targetDelimiter: " ",
       fewshot: { count: 0, delimiter: "\n\n", sampler: "default" },
       metrics: [{ metric: "acc" }, { metric: "acc_norm" }],

@@ -223,7 +223,7 @@ function taskOf(fields: Fields, where: string, source: string): Task {
   return {
     name,
     tags: fields.tag ?? [],
-    version: String(fields.metadata?.version ?? "0"),
+    version: versionOf(fields.metadata?.version ?? 0),
     outputType,
     dataset: { ...optional("path", fields.dataset_path), ...optional("name", fields.dataset_name) },
     splits: {
@@ -253,6 +253,10 @@ function taskOf(fields: Fields, where: string, source: string): Task {
     source,
   };
 }
+
+/** `1.0` is a number in YAML, and is still shown as it was written. */
+const versionOf = (version: string | number): string =>
+  typeof version === "number" && Number.isInteger(version) ? version.toFixed(1) : String(version);
 
 function choiceRule(
   choice: string | readonly (string | number | boolean)[] | Readonly<Record<string, string>>,

@@ -95,7 +95,28 @@ function smallPresets(): Record<string, Fields> {
   return all;
 }
 
-const presets: Readonly<Record<string, Fields>> = { ...publishedPresets(), ...large, ...smallPresets() };
+/** One layer that learns in context to count what follows what, on random Markov chains of two symbols; without the convolution it cannot. */
+const markov: Fields = {
+  vocabSize: 2,
+  dModel: 16,
+  nLayers: 1,
+  dState: 8,
+  headDim: 16,
+  chunkSize: 16,
+  lambda: "scalar",
+};
+
+const probes: Record<string, Fields> = {
+  "markov-mamba2": { ...markov, variant: "mamba2" },
+  "markov-diffmamba2": { ...markov, variant: "diffmamba2" },
+};
+
+const presets: Readonly<Record<string, Fields>> = {
+  ...publishedPresets(),
+  ...large,
+  ...smallPresets(),
+  ...probes,
+};
 
 /** The names that {@link preset} knows. */
 export const presetNames: readonly string[] = Object.keys(presets);

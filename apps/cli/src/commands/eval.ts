@@ -1,147 +1,213 @@
-// Layer: apps/cli, commands. `eval`: how well a checkpoint predicts a text.
-import { type TokenSource, TokenStore } from "@diffmamba/datasets";
-import { type Batching, type EvaluationResult, evaluate } from "@diffmamba/eval";
+// Layer: apps/cli, commands. `eval`: how well a checkpoint predicts a text, position by position where asked, and how it does on tasks.
+import path from "node:path";
+import process from "node:process";
+import type { Batching, TaskSample } from "@diffmamba/eval";
+import { writeFileAtomic } from "@diffmamba/files";
 import { nodeFiles } from "@diffmamba/files/node";
-import type { Tokenizer } from "@diffmamba/tokenizer";
-import { type StopSignals, stopSignals } from "@diffmamba/train/node";
+import { stopSignals } from "@diffmamba/train/node";
 import { type Command, Option } from "commander";
 import { chooseDevice, type DeviceFlags, openDevice } from "../backends.js";
-import { type Checkpoint, type CheckpointFlags, openCheckpoint, plannedNumber } from "../checkpoint.js";
-import { findData, isStore, withFileTokens } from "../data.js";
-import { CommandError, messageOf, StoppedError, UsageError } from "../errors.js";
+import { type Checkpoint, type CheckpointFlags, openCheckpoint } from "../checkpoint.js";
+import { UsageError } from "../errors.js";
+import { commit } from "../evaluation/fingerprint.js";
+import { tasksTable } from "../evaluation/table.js";
+import { runTasks } from "../evaluation/tasks.js";
+import { positionList, scorePositions, scoreText, textTable } from "../evaluation/text.js";
 import { addBackendOptions, addJsonOption, wholeNumber } from "../options.js";
 import type { Context } from "../program.js";
-import { showEvaluation, showPreparation } from "../progress.js";
+import { showTask } from "../progress.js";
+import type { PositionFile } from "../report/positions.js";
+import { stoppedError } from "../stopped.js";
 import type { Terminal } from "../terminal.js";
 import { count } from "../text.js";
 
 interface EvalFlags extends CheckpointFlags, DeviceFlags {
-  readonly data: string;
+  readonly data?: string;
   readonly split?: string;
   readonly length?: number;
   readonly batchSize?: number;
-  readonly batching: Batching;
+  readonly batching?: Batching;
   readonly maxTokens?: number;
+  readonly byPosition?: number;
+  readonly documents?: number;
+  readonly plot?: string;
+  readonly tasks?: string;
+  readonly taskData?: string;
+  readonly limit?: number;
+  readonly numFewshot?: number;
+  readonly bootstrap?: number;
+  readonly seed?: number;
+  readonly cache?: string;
+  readonly samples?: string;
+  readonly out?: string;
 }
 
-/** Tokens of a window where neither a flag nor the checkpoint says how long it was trained on. */
-const usualLength = 2048;
+/** Flags by what they go with. */
+const modes = {
+  "--data": ["split", "length", "batching", "maxTokens"],
+  "--by-position": ["split", "length", "documents", "plot"],
+  "--tasks": ["taskData", "limit", "numFewshot", "bootstrap", "seed", "cache", "samples"],
+} as const satisfies Record<string, readonly (keyof EvalFlags)[]>;
 
-/** The tokens to score: a split of a store, or a whole file. */
-async function withTokens<T>(
-  terminal: Terminal,
-  { data, split }: EvalFlags,
-  tokenizer: Tokenizer,
-  signal: AbortSignal,
-  use: (source: TokenSource) => Promise<T>,
-): Promise<T> {
-  const files = nodeFiles();
-  const source = findData(data);
-  if (!isStore(source)) {
-    if (split !== undefined)
-      throw new UsageError(`--split ${split}: ${source} is a file, which is scored whole; only stores have splits.`);
-    const progress = showPreparation(terminal);
-    const context = { files, signal, onProgress: progress.show };
-    return withFileTokens(source, tokenizer, context, (store) => {
-      progress.end();
-      return use(store.split("train"));
-    });
+type Mode = keyof typeof modes;
+
+const flagName = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** @throws UsageError where flags do not go together */
+function modeOf(flags: EvalFlags): Mode {
+  if (flags.tasks !== undefined && (flags.data !== undefined || flags.byPosition !== undefined)) {
+    throw new UsageError("eval takes --data, a text, or --tasks, not both at once.");
   }
-  const store = await TokenStore.open(files, source);
-  const own = JSON.stringify(await store.loadTokenizer());
-  if (own !== JSON.stringify(tokenizer)) {
-    throw new CommandError(
-      `${source}: the store was made with another tokenizer than the model's. Prepare the data with the model's.`,
-    );
+  if (flags.tasks === undefined && flags.data === undefined) {
+    throw new UsageError("eval wants --data, a text to score, or --tasks, the names of tasks.");
   }
-  const { splitNames } = store;
-  return use(store.split(split ?? (splitNames.includes("test") ? "test" : (splitNames.at(-1) as string))));
+  const mode: Mode =
+    flags.tasks !== undefined ? "--tasks" : flags.byPosition !== undefined ? "--by-position" : "--data";
+  const own: readonly string[] = modes[mode];
+  const other = Object.values(modes)
+    .flat()
+    .find((name) => flags[name] !== undefined && !own.includes(name));
+  if (other !== undefined) throw new UsageError(`${flagName(other)} does not go with ${mode}.`);
+  return mode;
 }
 
-async function score(
-  terminal: Terminal,
-  { model, tokenizer, plan }: Checkpoint,
-  flags: EvalFlags,
-  signal: AbortSignal,
-) {
-  const { batching, maxTokens } = flags;
-  const length = flags.length ?? plannedNumber(plan, "train", "length") ?? usualLength;
-  const batchSize = flags.batchSize ?? plannedNumber(plan, "train", "batchSize") ?? 1;
-  return withTokens(terminal, flags, tokenizer, signal, async (source) => {
-    const progress = showEvaluation(terminal);
-    try {
-      const options = { length, batchSize, batching, text: tokenizer, signal, onProgress: progress.show };
-      const result = await evaluate(model, source, { ...options, ...(maxTokens !== undefined && { maxTokens }) });
-      return { result, length, batchSize };
-    } finally {
-      progress.end();
-    }
-  });
+async function write(file: string, content: object): Promise<void> {
+  await nodeFiles().makeDirectory(path.dirname(file));
+  await writeFileAtomic(nodeFiles(), file, `${JSON.stringify(content, null, 1)}\n`);
 }
 
-/** The error of a stop, where one was asked for; else the error as it is. */
-function stopped(error: unknown, stop: StopSignals): unknown {
-  const isStop = stop.exitCode !== undefined && error === stop.signal.reason;
-  return isStop ? new StoppedError(`${messageOf(error)}; nothing was scored`, stop.exitCode) : error;
+/** What every result says of itself. */
+interface About {
+  readonly checkpoint: Checkpoint;
+  readonly version: string;
+  readonly started: Date;
 }
 
-function table({ tokens, nll, ppl, bpb, bpc, pplBatchMean, bpbBatchMean, lossByPosition }: EvaluationResult): string {
-  const at = (share: number) => Math.min(lossByPosition.length - 1, Math.floor(share * lossByPosition.length));
-  const positions = [...new Set([0, 0.25, 0.5, 0.75, 1].map(at))];
-  return [
-    `tokens               ${count(tokens)}`,
-    `loss                 ${nll.toFixed(4)} nats a token`,
-    `perplexity           ${ppl.toFixed(4)}`,
-    ...(bpb === undefined ? [] : [`bits per byte        ${bpb.toFixed(4)}`]),
-    ...(bpc === undefined ? [] : [`bits per character   ${bpc.toFixed(4)}`]),
-    `mean over batches    perplexity ${pplBatchMean.toFixed(4)}, ${bpbBatchMean.toFixed(4)} bits a token`,
-    `loss by position     ${positions.map((position) => `${position}: ${lossByPosition[position].toFixed(3)}`).join("   ")}`,
-  ].join("\n");
+const aboutOf = ({ checkpoint, version, started }: About) => ({
+  checkpoint: checkpoint.folder,
+  parameters: checkpoint.model.parameterCount(),
+  backend: checkpoint.model.device.name,
+  versions: { "@diffmamba/cli": version, node: process.version },
+  commit: commit(),
+  started: started.toISOString(),
+  seconds: (Date.now() - started.getTime()) / 1000,
+});
+
+async function evalText(terminal: Terminal, about: About, flags: EvalFlags, signal: AbortSignal): Promise<void> {
+  const { data = "", batching = "windows", out } = flags;
+  const { result, length, batchSize } = await scoreText(
+    terminal,
+    about.checkpoint,
+    { ...flags, data, batching },
+    signal,
+  );
+  const { lossByPosition, ...scores } = result;
+  const document = {
+    checkpoint: about.checkpoint.folder,
+    data,
+    ...scores,
+    length,
+    batchSize,
+    batching,
+    lossByPosition,
+  };
+  if (out !== undefined) await write(out, { ...aboutOf(about), ...document });
+  terminal.result(document, textTable(result));
 }
 
-async function run(terminal: Terminal, flags: EvalFlags): Promise<void> {
+async function evalPositions(terminal: Terminal, about: About, flags: EvalFlags, signal: AbortSignal): Promise<void> {
+  const { data = "", byPosition = 1, out, plot } = flags;
+  const { positionFormat, writePositions } = await import("../report/positions.js");
+  const asked = { ...flags, data, byPosition, batching: "windows" as const };
+  const result = await scorePositions(terminal, about.checkpoint, asked, signal);
+  const document: PositionFile = {
+    format: positionFormat,
+    ...aboutOf(about),
+    data,
+    length: byPosition,
+    ...result,
+    loss: [...result.loss],
+  };
+  if (out !== undefined) await write(out, document);
+  if (plot !== undefined) await writePositions([document], [path.basename(about.checkpoint.folder)], { out: plot });
+  const lines = [
+    `documents            ${count(result.documents)} of ${count(byPosition + 1)} tokens`,
+    `loss                 ${result.nll.toFixed(4)} nats a token`,
+    `loss by position     ${positionList(result.loss)}`,
+    ...(plot === undefined ? [] : [`plot                 ${plot}`]),
+  ];
+  terminal.result({ ...document, ...(plot !== undefined && { plot }) }, lines.join("\n"));
+}
+
+async function evalTasks(terminal: Terminal, about: About, flags: EvalFlags, signal: AbortSignal): Promise<void> {
+  const { limit, numFewshot, bootstrap = 1000, seed = 0, batchSize = 16, cache, samples, out } = flags;
+  const names = (flags.tasks ?? "").split(",").map((name) => name.trim());
+  const progress = showTask(terminal);
+  const answers: (TaskSample & { readonly task: string })[] = [];
+  const { results, fingerprint } = await runTasks(about.checkpoint, {
+    tasks: names.filter((name) => name !== ""),
+    data: flags.taskData ?? process.env.DIFFMAMBA_DATA,
+    ...{ batchSize, limit, numFewshot, bootstrap, seed, cache, signal },
+    onProgress: progress.show,
+    ...(samples !== undefined && { onSample: (task: string, sample: TaskSample) => answers.push({ task, ...sample }) }),
+  }).finally(progress.end);
+  if (samples !== undefined) {
+    await nodeFiles().makeDirectory(path.dirname(samples));
+    await writeFileAtomic(nodeFiles(), samples, answers.map((answer) => `${JSON.stringify(answer)}\n`).join(""));
+  }
+  const document = { ...aboutOf(about), model: fingerprint, seed, bootstrap, batchSize, tasks: results };
+  if (out !== undefined) await write(out, document);
+  terminal.result(document, tasksTable(results));
+}
+
+async function run(terminal: Terminal, version: string, flags: EvalFlags): Promise<void> {
+  const mode = modeOf(flags);
   using stop = stopSignals();
   await using device = await openDevice(chooseDevice(flags, terminal.note));
   const checkpoint = await openCheckpoint(flags, device);
   using _model = checkpoint.model;
-  const { result, length, batchSize } = await score(terminal, checkpoint, flags, stop.signal).catch((error) => {
-    throw stopped(error, stop);
+  const about: About = { checkpoint, version, started: new Date() };
+  const kept =
+    flags.cache === undefined ? "nothing was scored" : `answers are kept in ${flags.cache}; the same command goes on`;
+  const evaluations = { "--data": evalText, "--by-position": evalPositions, "--tasks": evalTasks };
+  await evaluations[mode](terminal, about, flags, stop.signal).catch((error) => {
+    throw stoppedError(error, stop, kept);
   });
-  const { lossByPosition, ...scores } = result;
-  terminal.result(
-    {
-      checkpoint: checkpoint.folder,
-      data: flags.data,
-      ...scores,
-      length,
-      batchSize,
-      batching: flags.batching,
-      lossByPosition,
-    },
-    table(result),
-  );
 }
 
 export function registerEval(program: Command, context: Context): void {
   const command = program
     .command("eval")
-    .summary("perplexity, bits per byte and loss by position of a checkpoint")
+    .summary("perplexity of a text, loss by position, and standard tasks")
     .description(
-      "Scores a text in non-overlapping windows of the training length, each from a zero state; N tokens give N - 1 scores. A file\n" +
-        "is scored whole, a token store by its test split.",
+      "With --data, scores a text in non-overlapping windows of the training length, each from a zero state; N tokens give N - 1\n" +
+        "scores. A file is scored whole, a token store by its test split. With --by-position, reads long documents of that text with\n" +
+        "the state carried from window to window. With --tasks, asks the model about the documents of standard tasks.",
     )
     .requiredOption("--checkpoint <folder>", "a run, one of its step-N folders, or any Hugging Face model folder")
-    .requiredOption("--data <data>", "a file, a token store, or a name in the folder DIFFMAMBA_DATA")
+    .option("--data <data>", "a file, a token store, or a name in the folder DIFFMAMBA_DATA")
     .option("--split <name>", "which split of a store (default: test, or the last one)")
     .option("--length <n>", "tokens of a window (default: as trained)", wholeNumber(1))
-    .option("--batch-size <n>", "windows at once (default: as trained)", wholeNumber(1))
+    .option("--batch-size <n>", "rows at once (default: as trained; 16 for tasks)", wholeNumber(1))
     .addOption(
-      new Option("--batching <how>", "windows side by side, or the paper's contiguous rows")
-        .choices(["windows", "rows"])
-        .default("windows"),
+      new Option("--batching <how>", "windows side by side, or the paper's contiguous rows (default: windows)").choices(
+        ["windows", "rows"],
+      ),
     )
     .option("--max-tokens <n>", "score about so many tokens, in windows spread over the text", wholeNumber(1))
+    .option("--by-position <n>", "mean loss at each of the first n positions of documents", wholeNumber(1))
+    .option("--documents <n>", "with --by-position: so many documents (default: all)", wholeNumber(1))
+    .option("--plot <file>", "with --by-position: an HTML page with the curve; report compares several")
+    .option("--tasks <names>", "tasks by name or tag, or YAML files, with commas between: lambada,piqa,arc,./mine.yaml")
+    .option("--task-data <folder>", "folder with the tasks' documents as JSON lines (default: DIFFMAMBA_DATA)")
+    .option("--limit <n>", "ask about the first n documents of each task", wholeNumber(1))
+    .option("--num-fewshot <n>", "examples before each document (default: as the task says)", wholeNumber(0))
+    .option("--bootstrap <n>", "resamplings behind errors and intervals (default: 1000)", wholeNumber(0))
+    .option("--seed <n>", "of examples, draws and the bootstrap (default: 0)", wholeNumber(0))
+    .option("--cache <folder>", "keep answers there: an evaluation that was stopped goes on, and none is asked twice")
+    .option("--samples <file>", "write what was answered about each document, as JSON lines")
+    .option("--out <file>", "write the result there as JSON")
     .option("--tokenizer <path>", "a folder or file with the tokenizer (default: the checkpoint's)");
   addBackendOptions(command);
-  addJsonOption(command).action(context.run(run));
+  addJsonOption(command).action(context.run((terminal, flags: EvalFlags) => run(terminal, context.version, flags)));
 }

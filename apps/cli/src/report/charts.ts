@@ -1,5 +1,6 @@
 // Layer: apps/cli, report. Curves as SVG text, through Observable Plot on a DOM without a browser; colours are the page's CSS variables.
 // Knows runs as data. Knows no page and no file.
+import { smoothed } from "@diffmamba/eval";
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
 import { Html } from "./html.js";
@@ -95,5 +96,43 @@ export function lambdaChart(run: RunData, size: ChartSize): Html {
   return draw(size, `Lambda of the ${count} differential layers of ${run.name} over the training steps`, {
     y: { label: "lambda", labelArrow: "none", ticks: 5, nice: true },
     marks: [Plot.gridY({ ticks: 5, strokeOpacity: 0.12 }), ...marks],
+  });
+}
+
+/** Mean loss at each position of a document. */
+export interface PositionCurve {
+  readonly name: string;
+  /** Nats at each position, from 0. */
+  readonly loss: readonly number[];
+}
+
+/** Losses by position, each curve as it is (thin) and smoothed over `width` positions (thick), with a line where training windows ended. */
+export function positionChart(
+  curves: readonly PositionCurve[],
+  { width, trained }: { readonly width: number; readonly trained: readonly number[] },
+  size: ChartSize,
+): Html {
+  const points = (values: readonly number[]) =>
+    thinOut(
+      values.map((value, step) => ({ step, value })),
+      2 * curvePoints,
+    ) as Point[];
+  const smooth = curves.map(({ loss }) => points(smoothed(loss, width)));
+  const marks = curves.flatMap(({ loss }, i) => [
+    Plot.line(points(loss), { x: "step", y: "value", stroke: runColor(i), strokeWidth: 0.8, strokeOpacity: 0.35 }),
+    Plot.line(smooth[i], { x: "step", y: "value", stroke: runColor(i), strokeWidth: 2 }),
+  ]);
+  const values = smooth.flatMap((line) => line.map(({ value }) => value));
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const margin = 0.08 * (high - low || 1);
+  return draw(size, `Loss of ${curves.map(({ name }) => name).join(", ")} at each position of long documents`, {
+    clip: true,
+    x: { label: "position" },
+    y: { label: "nats per token", domain: [low - margin, high + margin], labelArrow: "none", ticks: 6 },
+    marks: [
+      Plot.gridY({ ticks: 6, strokeOpacity: 0.12 }),
+      Plot.ruleX(trained, { strokeDasharray: "4 3", strokeOpacity: 0.5 }),
+      ...marks,
+    ],
   });
 }

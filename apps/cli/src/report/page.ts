@@ -1,18 +1,9 @@
-// Layer: apps/cli, report. One page that needs nothing else: figures as SVG, style in its head, no request to anywhere.
+// Layer: apps/cli, report. The page of runs: numbers, curves, samples and settings.
 // Knows runs as data. Knows no file.
-import { type ChartSize, lambdaChart, layerColor, lossChart, runColor } from "./charts.js";
-import { Html, html } from "./html.js";
+import { lambdaChart, layerColor, lossChart, runColor } from "./charts.js";
+import { type Html, html } from "./html.js";
 import { type LossUnit, lossUnit, type RunData } from "./runData.js";
-import { style } from "./style.js";
-
-export interface PageOptions {
-  /** When it was made. */
-  readonly date: Date;
-  readonly title?: string;
-}
-
-const wide: ChartSize = { width: 880, height: 380 };
-const narrow: ChartSize = { width: 380, height: 280 };
+import { figure, type PageOptions, page, section, swatch } from "./shell.js";
 
 const count = (value: number): string => value.toLocaleString("en-US");
 
@@ -21,13 +12,6 @@ function duration(seconds: number): string {
   if (seconds < 6000) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
 }
-
-/** The same figure for a wide page and for a telephone; the style shows one. */
-function figure(make: (size: ChartSize) => Html, caption: Html): Html {
-  return html`<figure><div class="wide">${make(wide)}</div><div class="narrow">${make(narrow)}</div><figcaption>${caption}</figcaption></figure>`;
-}
-
-const swatch = (color: string): Html => html`<span class="swatch" style="background:${color}"></span>`;
 
 function numbers(runs: readonly RunData[], unit: LossUnit): Html {
   const loss = (run: RunData, which: "first" | "last" | "best"): string => {
@@ -92,50 +76,32 @@ function samples(runs: readonly RunData[]): Html {
     })}`;
 }
 
-function section(title: string, content: Html, present = true): Html | undefined {
-  return present ? html`<section><h2>${title}</h2>${content}</section>` : undefined;
-}
-
 /** The whole page. The names of the runs must differ. */
 export function reportPage(runs: readonly RunData[], { date, title }: PageOptions): string {
   const unit = lossUnit(runs);
   const heading = title ?? runs.map(({ name }) => name).join(" and ");
   const legend = runs.map((run, i) => html`<span class="key">${swatch(runColor(i))}${run.name}</span>`);
   const withLambda = runs.filter((run) => run.lambdas.length > 0);
-  const when = date.toISOString().slice(0, 16).replace("T", " ");
   const backends = [...new Set(runs.map(({ backend }) => backend))].join(", ");
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>${heading}</title>
-<style>${new Html(style)}</style>
-</head>
-<body>
-<main>
-<header><h1>${heading}</h1><p class="note">diffmamba report, ${when} UTC, ${runs.length} ${runs.length === 1 ? "run" : "runs"} on backend ${backends}</p></header>
-${section("Numbers", numbers(runs, unit))}
-${section(
-  "Loss",
-  figure(
+  const note = `${runs.length} ${runs.length === 1 ? "run" : "runs"} on backend ${backends}`;
+  const losses = figure(
     (size) => lossChart(runs, unit, size),
     html`${legend}<span class="explain">thin: training, thick: held out</span>`,
-  ),
-  runs.some(({ train, heldOut }) => train.length + heldOut.length > 0),
-)}
-${section("Lambda", html`<p class="note">What each differential layer subtracts its second branch with.</p>${withLambda.map(lambdas)}`, withLambda.length > 0)}
-${section(
-  "Samples",
-  samples(runs),
-  runs.some((run) => run.samples.length > 0),
-)}
-${section("Settings", settings(runs))}
-</main>
-</body>
-</html>
-`;
-  return page.markup;
+  );
+  const about = html`<p class="note">What each differential layer subtracts its second branch with.</p>`;
+  return page(heading, { date, note }, [
+    section("Numbers", numbers(runs, unit)),
+    section(
+      "Loss",
+      losses,
+      runs.some(({ train, heldOut }) => train.length + heldOut.length > 0),
+    ),
+    section("Lambda", html`${about}${withLambda.map(lambdas)}`, withLambda.length > 0),
+    section(
+      "Samples",
+      samples(runs),
+      runs.some((run) => run.samples.length > 0),
+    ),
+    section("Settings", settings(runs)),
+  ]);
 }
