@@ -225,6 +225,28 @@ napi_value multiply(napi_env env, napi_callback_info info) {
   return value;
 }
 
+/// startTiming(device)
+napi_value start_timing(napi_env env, napi_callback_info info) {
+  const Arguments in(env, info);
+  GpuDevice* const device = in.device();
+  if (device != nullptr) device->start_timing();
+  return undefined(env);
+}
+
+/// stopTiming(device) -> milliseconds of each launch and product since startTiming
+napi_value stop_timing(napi_env env, napi_callback_info info) {
+  const Arguments in(env, info);
+  GpuDevice* const device = in.device();
+  if (device == nullptr) return undefined(env);
+  std::vector<float> times;
+  const Fault fault = device->stop_timing(&times);
+  if (!fault.empty()) return result(env, fault);
+  napi_value out;
+  napi_create_array_with_length(env, times.size(), &out);
+  for (size_t i = 0; i < times.size(); i++) napi_set_element(env, out, static_cast<uint32_t>(i), number(env, times[i]));
+  return out;
+}
+
 /// blas(device) -> { file } or { missing }
 napi_value blas(napi_env env, napi_callback_info info) {
   const Arguments in(env, info);
@@ -388,6 +410,7 @@ const Function functions[] = {
     {"release", release},   {"clear", clear},       {"write", write},
     {"read", read},         {"replay", replay},     {"beginCapture", begin_capture},
     {"endCapture", end_capture}, {"destroyGraph", destroy_graph},
+    {"startTiming", start_timing}, {"stopTiming", stop_timing},
 };
 
 napi_value init(napi_env env, napi_value exports) {
@@ -399,7 +422,7 @@ napi_value init(napi_env env, napi_value exports) {
     set(env, exports, function.name, value);
   }
   // The number that src/addon.ts knows: how the two sides call each other.
-  set(env, exports, "interfaceVersion", number(env, 1));
+  set(env, exports, "interfaceVersion", number(env, 2));
   return exports;
 }
 

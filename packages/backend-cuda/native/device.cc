@@ -111,18 +111,48 @@ Fault GpuDevice::launch(const LaunchHeader& h, const void* arguments) {
     kernel.shared_limit = h.shared;
   }
   size_t bytes = static_cast<size_t>(h.argument_bytes);
+  if (Fault fault = mark(); !fault.empty()) return fault;
   void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, const_cast<void*>(arguments), CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
                    CU_LAUNCH_PARAM_END};
-  return check(d.cuLaunchKernel(kernel.function, h.grid[0], h.grid[1], h.grid[2], h.block[0], h.block[1], h.block[2],
-                                h.shared, stream_, nullptr, extra),
-               "the launch was refused");
+  DIFFMAMBA_TRY(d.cuLaunchKernel(kernel.function, h.grid[0], h.grid[1], h.grid[2], h.block[0], h.block[1], h.block[2],
+                                 h.shared, stream_, nullptr, extra),
+                "the launch was refused");
+  return mark();
 }
 
 Fault GpuDevice::multiply(const Product& product, bool* supported) {
   Fault why;
+  if (Fault fault = mark(); !fault.empty()) return fault;
   const Outcome outcome = blas_.multiply(product, stream_, &why);
   *supported = outcome != Outcome::unsupported;
+  if (outcome == Outcome::done) return mark();
+  if (timing_) {
+    driver().cuEventDestroy(marks_.back());
+    marks_.pop_back();
+  }
   return outcome == Outcome::failed ? why : Fault();
+}
+
+Fault GpuDevice::mark() {
+  if (!timing_) return Fault();
+  CUevent event = nullptr;
+  DIFFMAMBA_TRY(driver().cuEventCreate(&event, 0), "there is no event");
+  marks_.push_back(event);
+  return check(driver().cuEventRecord(event, stream_), "a time cannot be taken");
+}
+
+Fault GpuDevice::stop_timing(std::vector<float>* milliseconds) {
+  const Driver& d = driver();
+  timing_ = false;
+  CUresult result = d.cuStreamSynchronize(stream_);
+  for (size_t i = 0; i + 1 < marks_.size(); i += 2) {
+    float elapsed = 0;
+    if (result == CUDA_SUCCESS) result = d.cuEventElapsedTime(&elapsed, marks_[i], marks_[i + 1]);
+    milliseconds->push_back(elapsed);
+  }
+  for (CUevent event : marks_) d.cuEventDestroy(event);
+  marks_.clear();
+  return check(result, "times cannot be taken");
 }
 
 CUdeviceptr GpuDevice::allocate(size_t bytes, Fault* fault) {

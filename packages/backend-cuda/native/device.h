@@ -61,6 +61,11 @@ class GpuDevice {
   /// Copies at once, waiting for all work.
   Fault read_now(CUdeviceptr address, void* to, size_t bytes);
 
+  /// From here on, each launch and product has its time taken.
+  void start_timing() { timing_ = true; }
+  /// Waits for all work. @param milliseconds of each launch and product since `start_timing`, in order
+  Fault stop_timing(std::vector<float>* milliseconds);
+
   Fault begin_capture();
   Fault end_capture(int* graph, size_t* nodes);
   Fault replay(int graph);
@@ -72,6 +77,8 @@ class GpuDevice {
     int shared_limit;
   };
   Fault check(CUresult result, const char* what) const;
+  /// Where times are taken: an event between what was enqueued and what follows.
+  Fault mark();
 
   CUdevice device_ = 0;
   CUcontext context_ = nullptr;
@@ -86,6 +93,9 @@ class GpuDevice {
   CUevent staging_done_[2] = {nullptr, nullptr};
   int staging_half_ = 0;
   size_t staging_used_ = 0;
+  bool timing_ = false;
+  /// In pairs: before and after a call.
+  std::vector<CUevent> marks_;
   BlasLt blas_;
 };
 

@@ -75,6 +75,7 @@ enum CUdevice_attribute : int {
   X(cuStreamSynchronize, "cuStreamSynchronize", (CUstream))                                                            \
   X(cuStreamBeginCapture, "cuStreamBeginCapture_v2", (CUstream, int))                                                  \
   X(cuStreamEndCapture, "cuStreamEndCapture", (CUstream, CUgraph*))                                                    \
+  X(cuEventElapsedTime, "cuEventElapsedTime", (float*, CUevent, CUevent))                                                \
   X(cuGraphInstantiate, "cuGraphInstantiateWithFlags", (CUgraphExec*, CUgraph, unsigned long long))                    \
   X(cuGraphGetNodes, "cuGraphGetNodes", (CUgraph, void*, size_t*))                                                     \
   X(cuGraphUpload, "cuGraphUpload", (CUgraphExec, CUstream))                                                           \

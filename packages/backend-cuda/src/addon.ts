@@ -34,6 +34,9 @@ export interface Addon {
   write(device: number, address: number, bytes: Uint8Array): void;
   /** @returns a promise where the bytes are not there at once. More than `most` bytes are waited for on the spot. */
   read(device: number, address: number, bytes: Uint8Array, most: number): Promise<void> | undefined;
+  startTiming(device: number): void;
+  /** @returns milliseconds of each launch and product since `startTiming` */
+  stopTiming(device: number): readonly number[];
   beginCapture(device: number): void;
   endCapture(device: number): { readonly graph: number; readonly nodes: number };
   replay(device: number, graph: number): void;
@@ -41,7 +44,7 @@ export interface Addon {
 }
 
 /** How both sides call each other; goes up with every change of that, here and in native/addon.cc. */
-const INTERFACE_VERSION = 1;
+const INTERFACE_VERSION = 2;
 
 export interface Found {
   readonly addon: Addon;

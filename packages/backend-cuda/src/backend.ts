@@ -31,6 +31,14 @@ export interface CudaBackendOptions {
   readonly blas: boolean;
 }
 
+/** What kernels of one name took together. */
+export interface KernelTime {
+  /** The kernel's; of a matrix product `matmul`, its sizes, batch x m x k x n, and the type of its factors. */
+  readonly name: string;
+  readonly count: number;
+  readonly milliseconds: number;
+}
+
 /** Reads of more bytes wait on the spot: pinned memory for them would cost more than the wait. */
 const MOST_PINNED_READ = 2 ** 22;
 
@@ -59,6 +67,8 @@ export class CudaBackend implements Backend {
   readonly #pending = new Set<Promise<void>>();
   #recording = false;
   #disposed = false;
+  /** Names of what is timed, in order, while something is. */
+  #timed: string[] | undefined;
 
   constructor(
     private readonly addon: Addon,
@@ -130,6 +140,31 @@ export class CudaBackend implements Backend {
     let bytes = 0;
     for (const pool of this.#pools) bytes += pool.heldBytes;
     return bytes;
+  }
+
+  /**
+   * Runs `fn` and takes the time of every kernel and matrix product that it enqueues. Waits for all of them.
+   * @returns the total of each name, the longest first @throws BackendError while kernel calls are recorded
+   */
+  profile(fn: () => void): KernelTime[] {
+    this.#check();
+    this.#refuseWhileRecording("a profile");
+    const names: string[] = [];
+    this.addon.startTiming(this.#handle);
+    this.#timed = names;
+    let times: readonly number[];
+    try {
+      fn();
+    } finally {
+      this.#timed = undefined;
+      times = this.#native(() => this.addon.stopTiming(this.#handle));
+    }
+    const totals = new Map<string, { count: number; milliseconds: number }>();
+    for (const [i, name] of names.entries()) {
+      const total = totals.get(name) ?? { count: 0, milliseconds: 0 };
+      totals.set(name, { count: total.count + 1, milliseconds: total.milliseconds + times[i] });
+    }
+    return [...totals].map(([name, total]) => ({ name, ...total })).sort((a, b) => b.milliseconds - a.milliseconds);
   }
 
   record(fn: () => void): Recording {
@@ -223,6 +258,7 @@ export class CudaBackend implements Backend {
     this.addon.share(packed.bytes);
     try {
       this.addon.launch(this.#handle);
+      this.#timed?.push(launch.kernel);
     } catch (error) {
       throw new BackendError(`cuda: ${launch.kernel}: ${(error as Error).message}.`, { cause: error });
     }
@@ -280,7 +316,9 @@ export class CudaBackend implements Backend {
       addressOf(out.view),
     ]);
     this.addon.share(packed.bytes);
-    return this.#native(() => this.addon.multiply(this.#handle));
+    const taken = this.#native(() => this.addon.multiply(this.#handle));
+    if (taken) this.#timed?.push(`matmul ${batch}x${m}x${k}x${n} ${a.view.dtype}${accumulate ? " added" : ""}`);
+    return taken;
   }
 
   /** Waits for what was enqueued, and for a copy of memory to the host. */
