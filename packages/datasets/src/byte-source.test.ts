@@ -68,8 +68,8 @@ describe("fileSource", () => {
   it("says how to unpack what it does not read, and which file is missing", async () => {
     const files = memoryFiles();
     await files.makeDirectory("folder");
-    expect(() => fileSource(files, "text8.zip").open()).toThrow(
-      "text8.zip: .zip files are not read; unpack it first (unzip text8.zip)",
+    expect(() => fileSource(files, "text8.bz2").open()).toThrow(
+      "text8.bz2: .bz2 files are not read; unpack it first (bunzip2 text8.bz2)",
     );
     for (const path of ["none.txt", "none.xz"]) {
       await expect(collect(fileSource(files, path))).rejects.toThrow(`cannot read ${path}: no such file`);

@@ -1,6 +1,7 @@
-// Layer: datasets. Where data comes from: a file read in windows, unpacked on the way where it is .gz or .xz; or bytes in memory.
+// Layer: datasets. Where data comes from: a file read in windows, unpacked on the way where it is .gz, .xz or .zip; or bytes in memory.
 // Knows files only through the FileSystem interface, and runs in a browser.
-import { FileError, type FileSystem } from "@diffmamba/files";
+import type { FileSystem } from "@diffmamba/files";
+import { fileWindows, partsOf, streamOf, windowBytes } from "./streams.js";
 import { StoreError } from "./token-source.js";
 
 /** Bytes that can be read from the start more than once. */
@@ -9,17 +10,6 @@ export interface ByteSource {
   readonly name: string;
   /** The bytes in windows of any size, none of which is kept. */
   open(): AsyncIterable<Uint8Array>;
-}
-
-/** Bytes of a file that are read at once. */
-const windowBytes = 1 << 20;
-
-async function* fileWindows(files: FileSystem, path: string, window: number): AsyncGenerator<Uint8Array> {
-  const found = await files.stat(path);
-  if (!found) throw new FileError("missing", "read", path, "no such file");
-  if (found.kind === "directory")
-    throw new FileError("other", "read", path, "it is a directory; a data file was expected");
-  for (let at = 0; at < found.size; at += window) yield files.readRange(path, at, Math.min(window, found.size - at));
 }
 
 type Unpacker = (packed: ReadableStream<Uint8Array>) => Promise<ReadableStream<Uint8Array>>;
@@ -59,40 +49,7 @@ interface XzModule {
 }
 
 /** Packed forms that are not read here, with the command that unpacks them. */
-const foreign: Readonly<Record<string, string>> = { zip: "unzip", bz2: "bunzip2", zst: "unzstd", "7z": "7z x" };
-
-function streamOf(windows: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
-  const iterator = windows[Symbol.asyncIterator]();
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done, value } = await iterator.next();
-      if (done) controller.close();
-      else controller.enqueue(value);
-    },
-    async cancel() {
-      await iterator.return?.();
-    },
-  });
-}
-
-/** The parts of a stream; leaving early cancels it. (Not every browser's streams can be iterated.) */
-async function* partsOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const reader = stream.getReader();
-  let finished = false;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      yield value;
-    }
-    finished = true;
-  } catch (error) {
-    finished = true;
-    throw error;
-  } finally {
-    if (!finished) await reader.cancel().catch(() => undefined);
-  }
-}
+const foreign: Readonly<Record<string, string>> = { bz2: "bunzip2", zst: "unzstd", "7z": "7z x" };
 
 async function* unpacked(
   files: FileSystem,
@@ -127,8 +84,14 @@ async function* unpacked(
   }
 }
 
+/** The one file of a .zip; what reads zips is loaded only when one is met. */
+async function* unzippedFile(files: FileSystem, path: string): AsyncGenerator<Uint8Array> {
+  const { zipSource } = await import("./archives.js");
+  yield* zipSource(files, path);
+}
+
 /**
- * A file, read in windows. `.gz` and `.xz` are unpacked on the way; other packed forms are refused with the command that unpacks them.
+ * A file, read in windows. `.gz`, `.xz` and a `.zip` of one file are unpacked on the way; other packed forms are refused with the command that unpacks them.
  * @throws StoreError or FileError, when read, naming the file
  */
 export function fileSource(
@@ -144,6 +107,7 @@ export function fileSource(
     name: path,
     open() {
       if (command) throw new StoreError(path, `.${extension} files are not read; unpack it first (${command} ${path})`);
+      if (extension === "zip") return unzippedFile(files, path);
       return packing ? unpacked(files, path, packing, window) : fileWindows(files, path, window);
     },
   };

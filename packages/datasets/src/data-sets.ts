@@ -1,13 +1,9 @@
-// Layer: datasets. The character data sets of the paper (arXiv 2507.06204, appendix) and how they are split; sizes are checked, so
-// that a part never carries the name of the whole.
+// Layer: datasets. The character data sets of the paper (arXiv 2507.06204, appendix), where they are and how they are split; sizes and
+// published checksums are checked, so that a part never carries the name of the whole.
 import { text8Tokenizer } from "@diffmamba/tokenizer";
-import {
-  type CheckSource,
-  type PrepareBytesOptions,
-  type PrepareOptions,
-  prepareBytes,
-  prepareText,
-} from "./prepare.js";
+import type { Checksums } from "./checksum.js";
+import type { Download } from "./download.js";
+import { type PrepareBytesOptions, type PrepareOptions, prepareBytes, prepareText } from "./prepare.js";
 import type { TokenStore } from "./store.js";
 import { StoreError } from "./token-source.js";
 
@@ -22,6 +18,10 @@ export interface DataSet {
   readonly testBytes: number;
   /** `characters`: text8's 27 symbols, each split stripped. `bytes`: any byte. */
   readonly symbols: "characters" | "bytes";
+  /** Published of the whole, unpacked. */
+  readonly checksums: Checksums;
+  /** Its public address; absent where it has none. */
+  readonly download?: Download;
 }
 
 const million = 1_000_000;
@@ -35,6 +35,8 @@ export const dataSets: Readonly<Record<string, DataSet>> = {
     validBytes: 5 * million,
     testBytes: 5 * million,
     symbols: "characters",
+    checksums: { md5: "3bea1919949baf155f99411df5fada7e" },
+    download: { url: "https://mattmahoney.net/dc/text8.zip" },
   },
   enwik8: {
     name: "enwik8",
@@ -43,6 +45,9 @@ export const dataSets: Readonly<Record<string, DataSet>> = {
     validBytes: 5 * million,
     testBytes: 5 * million,
     symbols: "bytes",
+    // https://mattmahoney.net/dc/textdata.html
+    checksums: { md5: "a1fa5ffddb56f4953e226637dabbb36a", sha1: "57b8363b814821dc9d47aa4d41f58733519076b2" },
+    download: { url: "https://mattmahoney.net/dc/enwik8.zip" },
   },
   wiki8: {
     name: "wiki8",
@@ -51,6 +56,7 @@ export const dataSets: Readonly<Record<string, DataSet>> = {
     validBytes: 2.5 * million,
     testBytes: 2.5 * million,
     symbols: "characters",
+    checksums: {},
   },
 };
 
@@ -62,12 +68,10 @@ export interface DataSetOptions extends Omit<PrepareOptions, "name" | "splits" |
   readonly newline?: PrepareBytesOptions["newline"];
 }
 
-const count = (value: number): string => value.toLocaleString("en-US");
-
 /**
- * Prepares text8, enwik8 or wiki8 from a local file (`.gz` and `.xz` are unpacked). The byte vocabulary of enwik8 is that of the
+ * Prepares text8, enwik8 or wiki8 from a local file (`.gz`, `.xz` and `.zip` are unpacked). The byte vocabulary of enwik8 is that of the
  * bytes which occur in it.
- * @throws StoreError for a name that is unknown, or a file that is not of the data set's size: a figure on a part must not be reported
+ * @throws StoreError for a name that is unknown, or a file that is not of the data set's size or checksum: a figure on a part must not be reported
  * under the name of the whole
  */
 export async function prepareDataSet(name: string, options: DataSetOptions): Promise<TokenStore> {
@@ -76,17 +80,10 @@ export async function prepareDataSet(name: string, options: DataSetOptions): Pro
   if (options.newline && set.symbols !== "bytes") {
     throw new StoreError(name, `"newline" is a choice for data sets of bytes; ${name} has no newlines`);
   }
-  const check: CheckSource = (source, bytes) => {
-    if (bytes === set.bytes) return;
-    throw new StoreError(
-      source.name,
-      `this is not ${name}: it holds ${count(bytes)} bytes, and ${name} has ${count(set.bytes)}. A part must not carry the name ` +
-        "of the whole: prepare it as a plain text or as bytes, under a name of its own",
-    );
-  };
+  const expected = { name, bytes: set.bytes, checksums: set.checksums };
   const { newline = "drop", ...rest } = options;
   const splits = { valid: { bytes: set.validBytes }, test: { bytes: set.testBytes } };
   return set.symbols === "characters"
-    ? prepareText({ ...rest, name, splits, strip: true, tokenizer: text8Tokenizer() }, check)
-    : prepareBytes({ ...rest, name, splits, alphabet: "seen", newline }, check);
+    ? prepareText({ ...rest, name, splits, strip: true, tokenizer: text8Tokenizer() }, expected)
+    : prepareBytes({ ...rest, name, splits, alphabet: "seen", newline }, expected);
 }

@@ -320,7 +320,7 @@ describe("prepareDataSet", () => {
     await writeFileAtomic(files, "part", "the first words ".repeat(10));
     await expect(prepareDataSet(name, { files, source: "part", out: "s" })).rejects.toThrow(
       new RegExp(
-        `^part: this is not ${name}: it holds 160 bytes, and ${name} has \\d+,000,000\\. A part must not carry the name`,
+        `^part: this is not ${name}: it holds 160 bytes, and ${name} has \\d+,000,000\\. A part, or another text, must not carry the name of the whole`,
       ),
     );
     expect(await files.stat("s")).toBeUndefined();

@@ -5,6 +5,7 @@ import { ByteTokenizer, CharacterTokenizer, collectCodePoints, type Tokenizer } 
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 import { type ByteSource, fileSource } from "./byte-source.js";
+import { Checker, type Checksums } from "./checksum.js";
 import type { Piece } from "./chunks.js";
 import { Strip, withoutNewlines } from "./stages.js";
 import type { TokenStore } from "./store.js";
@@ -53,6 +54,18 @@ export interface PrepareBytesOptions extends PrepareOptions {
   readonly newline?: "keep" | "drop";
 }
 
+/** What a source must be to carry the name of a data set. */
+export interface Expected {
+  readonly name: string;
+  readonly bytes: number;
+  readonly checksums: Checksums;
+}
+
+const ownName =
+  "A part, or another text, must not carry the name of the whole: prepare it as a plain text or as bytes, under a name of its own";
+
+const count = (value: number): string => value.toLocaleString("en-US");
+
 interface Measured {
   readonly bytes: number;
   readonly sha256: string;
@@ -62,8 +75,14 @@ interface Measured {
   readonly points: ReadonlySet<number>;
 }
 
-async function measure(source: ByteSource, asText: boolean, options: PrepareOptions): Promise<Measured> {
+async function measure(
+  source: ByteSource,
+  asText: boolean,
+  options: PrepareOptions,
+  expected: Expected | undefined,
+): Promise<Measured> {
   const hash = sha256.create();
+  const checker = new Checker(expected?.checksums ?? {}, expected?.bytes ?? 0);
   const seen = new Uint8Array(256);
   const points = new Set<number>();
   const decoder = new Utf8Decoder();
@@ -72,6 +91,7 @@ async function measure(source: ByteSource, asText: boolean, options: PrepareOpti
     for await (const window of source.open()) {
       options.signal?.throwIfAborted();
       hash.update(window);
+      checker.update(window);
       if (asText) collectCodePoints(decoder.push(window), points);
       else for (let i = 0; i < window.length; i++) seen[window[i] as number] = 1;
       bytes += window.length;
@@ -82,6 +102,14 @@ async function measure(source: ByteSource, asText: boolean, options: PrepareOpti
     throw notUtf8(error, source.name);
   }
   if (bytes === 0) throw new StoreError(source.name, "it is empty (0 bytes): there is nothing to prepare");
+  if (expected !== undefined) {
+    const size =
+      bytes === expected.bytes
+        ? undefined
+        : `it holds ${count(bytes)} bytes, and ${expected.name} has ${count(expected.bytes)}`;
+    const wrong = size ?? checker.difference();
+    if (wrong !== undefined) throw new StoreError(source.name, `this is not ${expected.name}: ${wrong}. ${ownName}`);
+  }
   return { bytes, sha256: bytesToHex(hash.digest()), seen, points };
 }
 
@@ -242,18 +270,14 @@ async function start(options: PrepareOptions): Promise<ByteSource> {
   return typeof options.source === "string" ? fileSource(options.files, options.source) : options.source;
 }
 
-/** Checks a source before it is encoded, and gives its name in the store; for data sets of a known size. */
-export type CheckSource = (source: ByteSource, bytes: number) => void;
-
 /**
  * Makes a token store from a UTF-8 text, which may be larger than memory.
  * @throws StoreError naming the source where it is empty, no UTF-8, or too small for its splits; UnknownSymbolError naming a
  * character that `tokenizer` lacks; FileError for anything that happens to a file. Nothing is left behind then.
  */
-export async function prepareText(options: PrepareTextOptions, check?: CheckSource): Promise<TokenStore> {
+export async function prepareText(options: PrepareTextOptions, expected?: Expected): Promise<TokenStore> {
   const source = await start(options);
-  const measured = await measure(source, options.tokenizer === undefined, options);
-  check?.(source, measured.bytes);
+  const measured = await measure(source, options.tokenizer === undefined, options, expected);
   const tokenizer = options.tokenizer ?? CharacterTokenizer.fromCodePoints(measured.points);
   return write({ source, measured, tokenizer, isText: true, newline: "keep" }, options);
 }
@@ -262,11 +286,10 @@ export async function prepareText(options: PrepareTextOptions, check?: CheckSour
  * Makes a token store from any file, a token a byte.
  * @throws as {@link prepareText}
  */
-export async function prepareBytes(options: PrepareBytesOptions, check?: CheckSource): Promise<TokenStore> {
+export async function prepareBytes(options: PrepareBytesOptions, expected?: Expected): Promise<TokenStore> {
   const { alphabet = "all", newline = "keep" } = options;
   const source = await start(options);
-  const measured = await measure(source, false, options);
-  check?.(source, measured.bytes);
+  const measured = await measure(source, false, options, expected);
   if (newline === "drop") measured.seen[0x0a] = 0;
   const seen = [...measured.seen.keys()].filter((value) => measured.seen[value] === 1);
   if (seen.length === 0) throw new StoreError(source.name, "it holds nothing but newlines, which are to be left out");

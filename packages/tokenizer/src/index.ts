@@ -34,4 +34,4 @@ export {
   UnknownSymbolError,
   utf8Length,
 } from "./tokenizer.js";
-export { countWords, type WordJSON, type WordOptions, WordTokenizer } from "./words.js";
+export { countWords, type WordJSON, type WordOptions, WordTokenizer, wordCount } from "./words.js";

@@ -3,7 +3,7 @@
 import { spaceClass, toByteCharacters, wordPattern } from "./byte-level.js";
 
 /** Words of one generation of the cache: two are kept, so that memory is bounded and what is in use stays. */
-const generationWords = 1 << 16;
+const generationWords = 1 << 17;
 /** Longer words are merged anew each time. */
 const longestWord = 64;
 

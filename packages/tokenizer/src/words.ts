@@ -160,6 +160,13 @@ export class WordTokenizer implements Tokenizer {
   }
 }
 
+/** How many words a text has. */
+export function wordCount(text: string): number {
+  let count = 0;
+  for (const part of text.match(parts) ?? []) if (part !== "\n") count++;
+  return count;
+}
+
 /** Adds the words of a text to counts, but for line ends; for a text larger than memory, cut at line ends. */
 export function countWords(text: string, into: Map<string, number> = new Map()): Map<string, number> {
   for (const part of text.match(parts) ?? []) if (part !== "\n") into.set(part, (into.get(part) ?? 0) + 1);
