@@ -1,9 +1,13 @@
 // Layer: CUDA kernels. All kernels of the backend in one table. Knows the files of kernels and nothing else.
 
 import type { Kernels } from "@diffmamba/tensor";
+import { convKernels } from "./causalConv1d.js";
 import { elementwiseKernels } from "./elementwise.js";
 import { indexingKernels } from "./indexing.js";
+import { lossKernels } from "./loss.js";
 import { matmulKernels, type ProductContext } from "./matmul.js";
+import { normKernels } from "./norms.js";
+import { optimizerKernels } from "./optimizer.js";
 import { reduceKernels } from "./reduce.js";
 
 export type { Product, ProductContext } from "./matmul.js";
@@ -13,4 +17,8 @@ export const createKernels = (context: ProductContext): Kernels => ({
   ...reduceKernels(context),
   ...matmulKernels(context),
   ...indexingKernels(context),
+  ...convKernels(context),
+  ...normKernels(context),
+  ...lossKernels(context),
+  ...optimizerKernels(context),
 });

@@ -1,0 +1,269 @@
+// Layer: CUDA kernels. Cross-entropy of a softmax and its gradient, and drawing a token from each row of logits. A block to a row.
+// Formulas: the reference. Knows no shape rule.
+
+#include "common.cuh"
+
+/// Greatest element and sum of e^(x - greatest), as they are joined.
+struct Mass {
+  float top, sum;
+};
+
+__device__ __forceinline__ Mass join(Mass a, Mass b) {
+  const float top = fmaxf(a.top, b.top);
+  if (top == -INFINITY) return {top, 0.0f};
+  return {top, a.sum * __expf(a.top - top) + b.sum * __expf(b.top - top)};
+}
+
+/// For all threads of the block.
+__device__ __forceinline__ Mass block_mass(Mass own, Mass* scratch) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const auto warp_mass = [](Mass m) {
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1) {
+      const Mass other = {__shfl_xor_sync(kFullMask, m.top, step), __shfl_xor_sync(kFullMask, m.sum, step)};
+      m = join(m, other);
+    }
+    return m;
+  };
+  own = warp_mass(own);
+  __syncthreads();
+  if (lane == 0) scratch[warp] = own;
+  __syncthreads();
+  return warp_mass(lane < warps ? scratch[lane] : Mass{-INFINITY, 0.0f});
+}
+
+/// This thread's share of a row.
+template <int V, typename T>
+__device__ __forceinline__ Mass row_mass(const T* row, int width) {
+  Mass m = {-INFINITY, 0.0f};
+  float none = 0.0f;
+#pragma unroll 4
+  for (int c = threadIdx.x * V; c < width; c += blockDim.x * V) {
+    float x[V];
+    load<V>(row + c, x);
+    float top = m.top;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+      top = fmaxf(top, x[i]);
+      none += x[i] != x[i] ? NAN : 0.0f;
+    }
+    if (top == -INFINITY) continue;
+    float sum = m.sum * __expf(m.top - top);
+#pragma unroll
+    for (int i = 0; i < V; i++) sum += __expf(x[i] - top);
+    m = {top, sum};
+  }
+  m.sum += none;
+  return m;
+}
+
+/// losses, logSumExp (R,); NaN where a target is no class and not the one that is ignored.
+template <int V, typename T>
+__device__ __forceinline__ void cross_entropy(const T* logits, const i32* targets, float* losses, float* log_sum_exp,
+                                              int width, long long pitch, int ignored) {
+  __shared__ Mass scratch[32];
+  const long long r = blockIdx.x;
+  const T* const row = logits + r * pitch;
+  const Mass m = block_mass(row_mass<V>(row, width), scratch);
+  if (threadIdx.x != 0) return;
+  log_sum_exp[r] = m.top + logf(m.sum);
+  const i32 target = targets[r];
+  if (target == ignored) losses[r] = 0.0f;
+  else if (target < 0 || target >= width) losses[r] = NAN;
+  else losses[r] = logf(m.sum) - (to_float(row[target]) - m.top);
+}
+
+template <int V, typename T>
+__device__ __forceinline__ void cross_entropy_backward(const T* logits, const i32* targets, const float* log_sum_exp,
+                                                       const float* dlosses, T* dlogits, int width, long long pitch,
+                                                       long long dpitch, int ignored) {
+  const long long r = blockIdx.x;
+  const i32 target = targets[r];
+  const bool counts = target != ignored && dlosses != nullptr;
+  const bool wrong = counts && (target < 0 || target >= width);
+  const float scale = counts ? dlosses[r] : 0.0f;
+  const float total = log_sum_exp[r];
+  const int c = (blockIdx.y * blockDim.x + threadIdx.x) * V;
+  if (c >= width) return;
+  float x[V];
+  load<V>(logits + r * pitch + c, x);
+#pragma unroll
+  for (int i = 0; i < V; i++) {
+    const float d = scale * (__expf(x[i] - total) - (c + i == target ? 1.0f : 0.0f));
+    x[i] = wrong ? NAN : counts ? d : 0.0f;
+  }
+  store<V>(dlogits + r * dpitch + c, x);
+}
+
+#define DIFFMAMBA_LOSS(NAME, T, V)                                                                                    \
+  extern "C" __global__ void __launch_bounds__(512) cross_entropy_##NAME##_v##V(                                      \
+      const T* logits, const i32* targets, float* losses, float* log_sum_exp, int width, long long pitch,             \
+      int ignored) {                                                                                                  \
+    cross_entropy<V>(logits, targets, losses, log_sum_exp, width, pitch, ignored);                                    \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256) cross_entropy_backward_##NAME##_v##V(                             \
+      const T* logits, const i32* targets, const float* log_sum_exp, const float* dlosses, T* dlogits, int width,     \
+      long long pitch, long long dpitch, int ignored) {                                                               \
+    cross_entropy_backward<V>(logits, targets, log_sum_exp, dlosses, dlogits, width, pitch, dpitch, ignored);         \
+  }
+DIFFMAMBA_LOSS(f32, f32, 4) DIFFMAMBA_LOSS(bf16, bf16, 8) DIFFMAMBA_LOSS(f16, f16, 8)
+DIFFMAMBA_LOSS(f32, f32, 1) DIFFMAMBA_LOSS(bf16, bf16, 1) DIFFMAMBA_LOSS(f16, f16, 1)
+
+// ---- drawing a token ----
+
+/// A float's bits in an order of unsigned numbers that is the floats' own.
+__device__ __forceinline__ uint32_t ordered(float x) {
+  const uint32_t bits = __float_as_uint(x == 0.0f ? 0.0f : x);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ float unordered(uint32_t key) {
+  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+__device__ __forceinline__ float block_total(float x, float* scratch) {
+  __syncthreads();
+  return block_sum(x, scratch);
+}
+
+struct SampleOptions {
+  float temperature;
+  int top_k;
+  float top_p, min_p;
+};
+
+/// The greatest key such that `measure(key)`, what the logits of at least it have together, reaches `wanted`: bit by bit. `measure` is
+/// the same for all threads and does not grow with the key.
+template <typename Measure>
+__device__ __forceinline__ uint32_t greatest_reaching(float wanted, uint32_t least, Measure measure) {
+  uint32_t key = 0;
+  for (int bit = 31; bit >= 0; bit--) {
+    const uint32_t tried = key | 1u << bit;
+    if (measure(tried) >= wanted) key = tried;
+  }
+  return max(key, least);
+}
+
+/// A block of 1024 threads to a row; thread i has the i-th run of classes, so that running sums go in the order of classes.
+template <typename T>
+__device__ __forceinline__ void sample_row(const T* logits, const i32* keys, const i32* positions, i32* tokens,
+                                           float* logprobs, int width, long long pitch, SampleOptions options) {
+  __shared__ Mass mass_scratch[32];
+  __shared__ float scratch[32];
+  __shared__ float warp_sums[32];
+  __shared__ int chosen;
+  const long long r = blockIdx.x;
+  const T* const row = logits + r * pitch;
+  const Mass m = block_mass(row_mass<1>(row, width), mass_scratch);
+  const float log_sum = logf(m.sum);
+  const float total = m.top + log_sum;
+  // NaN and infinities: nothing to draw from.
+  if (!isfinite(total)) {
+    if (threadIdx.x == 0) {
+      tokens[r] = -1;
+      logprobs[r] = NAN;
+    }
+    return;
+  }
+  if (threadIdx.x == 0) chosen = width;
+  const bool greedy = options.temperature == 0.0f;
+  const float temperature = greedy ? 1.0f : options.temperature;
+  const float top = m.top / temperature;
+  const auto z = [&](int c) { return to_float(row[c]) / temperature; };
+
+  uint32_t least = greedy ? ordered(top) : 0;
+  if (!greedy && options.top_k > 0 && options.top_k < width) {
+    least = greatest_reaching(static_cast<float>(options.top_k), least, [&](uint32_t key) {
+      float count = 0.0f;
+      for (int c = threadIdx.x; c < width; c += blockDim.x) count += ordered(z(c)) >= key ? 1.0f : 0.0f;
+      return block_total(count, scratch);
+    });
+  }
+  const auto mass_from = [&](uint32_t key) {
+    float sum = 0.0f;
+    for (int c = threadIdx.x; c < width; c += blockDim.x) {
+      const float x = z(c);
+      if (ordered(x) >= key) sum += expf(x - top);
+    }
+    return block_total(sum, scratch);
+  };
+  if (!greedy && options.top_p < 1.0f) {
+    const float all = mass_from(least);
+    least = greatest_reaching(options.top_p * all, least, mass_from);
+  }
+  if (!greedy && options.min_p > 0.0f) least = max(least, ordered(top + logf(options.min_p)));
+
+  uint32_t word = 0;
+  {
+    uint4 counter = make_uint4(0, 0, static_cast<uint32_t>(positions[r]), 0);
+    uint2 key = make_uint2(static_cast<uint32_t>(keys[2 * r]), static_cast<uint32_t>(keys[2 * r + 1]));
+    for (int round = 0; round < 10; round++) {
+      const uint32_t high0 = __umulhi(0xd2511f53u, counter.x), low0 = 0xd2511f53u * counter.x;
+      const uint32_t high1 = __umulhi(0xcd9e8d57u, counter.z), low1 = 0xcd9e8d57u * counter.z;
+      counter = make_uint4(high1 ^ counter.y ^ key.x, low1, high0 ^ counter.w ^ key.y, low0);
+      key.x += 0x9e3779b9u;
+      key.y += 0xbb67ae85u;
+    }
+    word = counter.x;
+  }
+  const float u = greedy ? 0.0f : static_cast<float>(word >> 8) * 5.9604644775390625e-8f;
+
+  const int run = (width + blockDim.x - 1) / blockDim.x;
+  const int from = min(width, static_cast<int>(threadIdx.x) * run), to = min(width, from + run);
+  const auto weight = [&](int c) {
+    const float x = z(c);
+    return ordered(x) >= least && x != -INFINITY ? expf(x - top) : 0.0f;
+  };
+  float own = 0.0f;
+  for (int c = from; c < to; c++) own += weight(c);
+  // The sum of all runs before this one.
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  float upto = own;
+#pragma unroll
+  for (int s = 1; s < 32; s <<= 1) {
+    const float before = __shfl_up_sync(kFullMask, upto, s);
+    if (lane >= s) upto += before;
+  }
+  __syncthreads();
+  if (lane == 31) warp_sums[warp] = upto;
+  __syncthreads();
+  float before = 0.0f, all = 0.0f;
+  for (int w = 0; w < warps; w++) {
+    if (w < warp) before += warp_sums[w];
+    all += warp_sums[w];
+  }
+  const float limit = u * all;
+  float sum = before + (upto - own);
+  int last = -1;
+  if (sum + own > limit || threadIdx.x == blockDim.x - 1 || own > 0.0f) {
+    for (int c = from; c < to; c++) {
+      const float w = weight(c);
+      if (w == 0.0f) continue;
+      sum += w;
+      last = c;
+      if (sum > limit) {
+        atomicMin(&chosen, c);
+        break;
+      }
+    }
+  }
+  __syncthreads();
+  if (chosen == width) {
+    // Rounding left the limit unreached: the last that stays.
+    __syncthreads();
+    if (threadIdx.x == 0) chosen = -1;
+    __syncthreads();
+    if (last >= 0) atomicMax(&chosen, last);
+    __syncthreads();
+  }
+  if (threadIdx.x != 0) return;
+  tokens[r] = chosen;
+  logprobs[r] = (to_float(row[chosen]) - m.top) - log_sum;
+}
+
+#define DIFFMAMBA_SAMPLE(NAME, T)                                                                                     \
+  extern "C" __global__ void __launch_bounds__(1024) sample_##NAME(                                                   \
+      const T* logits, const i32* keys, const i32* positions, i32* tokens, float* logprobs, long long pitch,          \
+      int width, SampleOptions options) {                                                                             \
+    sample_row(logits, keys, positions, tokens, logprobs, width, pitch, options);                                     \
+  }
+DIFFMAMBA_FLOATS(DIFFMAMBA_SAMPLE)
