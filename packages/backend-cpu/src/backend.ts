@@ -5,9 +5,11 @@ import {
   type Backend,
   type BackendBuffer,
   BackendError,
+  CallRecorder,
   type DType,
   type Kernels,
   LifetimeError,
+  type Recording,
   ValueError,
 } from "@diffmamba/tensor";
 import type { Addon } from "./addon.js";
@@ -30,6 +32,7 @@ export class CpuBackend implements Backend {
   readonly kernels: Kernels;
   readonly #memory: Memory;
   readonly #packer: Packer;
+  readonly #recorder: CallRecorder;
   #disposed = false;
 
   constructor(
@@ -49,30 +52,42 @@ export class CpuBackend implements Backend {
       },
       run: (name) => this.#run(name),
     });
-    this.kernels = withHalves(kernels, {
-      allocate: (bytes) => this.#memory.allocate(bytes),
-      free: (buffer) => this.#memory.free(buffer as CpuBuffer),
-      copy: kernels.copy,
-    });
+    const memory = {
+      allocate: (bytes: number) => this.#memory.allocate(bytes),
+      free: (buffer: BackendBuffer) => this.#memory.free(buffer as CpuBuffer),
+    };
+    this.#recorder = new CallRecorder(this.name, memory);
+    this.kernels = this.#recorder.wrap(withHalves(kernels, { ...memory, copy: kernels.copy }));
+  }
+
+  get recording(): boolean {
+    return this.#recorder.recording;
+  }
+
+  record(fn: () => void): Recording {
+    this.#check();
+    return this.#recorder.record(fn);
   }
 
   allocate(bytes: number): BackendBuffer {
     this.#check();
-    return this.#memory.allocate(bytes);
+    return this.#recorder.allocate(bytes);
   }
 
   free(buffer: BackendBuffer): void {
-    this.#memory.free(buffer as CpuBuffer);
+    this.#recorder.free(buffer);
     if (this.#disposed) this.#memory.trim();
   }
 
   write(buffer: BackendBuffer, byteOffset: number, bytes: Uint8Array): void {
     this.#check();
+    this.#recorder.refuse("a tensor was written from the host");
     this.addon.write(this.#range(buffer, byteOffset, bytes.byteLength), bytes);
   }
 
   async read(buffer: BackendBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
     this.#check();
+    this.#recorder.refuse("a tensor was read");
     const from = this.#range(buffer, byteOffset, byteLength);
     const bytes = new Uint8Array(byteLength);
     this.addon.read(from, bytes);

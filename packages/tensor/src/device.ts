@@ -1,13 +1,14 @@
 // A device: a backend with the tensors that live on it. Makes tensors; counts them.
 // Knows the Backend interface. Knows no backend by name, no op and no tape.
 
-import type { Backend } from "./backend.js";
+import type { Backend, Recording } from "./backend.js";
 import { bytesPerElement, type DType, type HostTensor, type TypedArray } from "./dtype.js";
 import { BackendError, DTypeError, formatShape, LifetimeError, ShapeError, ValueError } from "./errors.js";
 import { f32ToBf16Array, f32ToF16Array } from "./half.js";
 import { checkShape, contiguousStrides, sizeOf } from "./layout.js";
 import { type Leak, LeakDetector } from "./leaks.js";
-import { type MemoryUse, Storage } from "./storage.js";
+import { keep, scope, visitDisposables } from "./scope.js";
+import { holdUsed, type MemoryUse, Storage } from "./storage.js";
 import { Tensor } from "./tensor.js";
 
 /** Numbers, or arrays of them to any depth; all arrays of one depth have one length. */
@@ -18,6 +19,16 @@ let defaultDevice: Device | undefined;
 export interface DeviceOptions {
   /** Called for each tensor that was collected as garbage without having been disposed of. Slow; for finding leaks. */
   readonly onLeak?: (leak: Leak) => void;
+}
+
+/** A computation that was recorded, to be run again. */
+export interface Recorded<T> {
+  /** What the recorded function returned; its tensors hold what the last replay gave, and belong to the recording. */
+  readonly result: T;
+  /** Enqueues the computation. Inputs are whatever the tensors that it uses hold by then. */
+  replay(): void;
+  /** Frees what it holds, the result included. */
+  dispose(): void;
 }
 
 export class Device {
@@ -114,6 +125,44 @@ export class Device {
 
   resetPeak(): void {
     this.#use.peakBytes = this.#use.bytes;
+  }
+
+  /** Whether {@link record} works. */
+  get canRecord(): boolean {
+    return this.backend.record !== undefined;
+  }
+
+  /**
+   * Records what `fn` computes instead of computing it. Each replay computes it again, over the same memory: tensors that `fn` uses
+   * from outside are kept alive, and are where new inputs are written (`write`, `assign`) before a replay. In `fn` nothing is read
+   * or written from the host, and what depends on a host value is as it was when it was recorded. Intermediates are freed, and
+   * what `fn` returns lives with the recording.
+   * @throws BackendError where the backend cannot record, and where `fn` reads, writes or records
+   */
+  record<T>(fn: () => T): Recorded<T> {
+    const { backend } = this;
+    if (backend.record === undefined) throw new BackendError(`${this.name}: the backend cannot record kernel calls.`);
+    let recording: Recording | undefined;
+    let result: { readonly value: T } | undefined;
+    const free = () => visitDisposables(result?.value, (tensor) => tensor.dispose());
+    const held = holdUsed(() => {
+      recording = backend.record?.(() => {
+        result = { value: scope(fn) };
+        visitDisposables(result.value, keep);
+      });
+    });
+    return {
+      result: (result as unknown as { readonly value: T }).value,
+      replay: () => {
+        recording?.replay();
+        held.replayed();
+      },
+      dispose: () => {
+        free();
+        recording?.dispose();
+        held.release();
+      },
+    };
   }
 
   /** Waits until all that was asked for has been computed. */

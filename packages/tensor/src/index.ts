@@ -2,7 +2,15 @@
 // The one public entry; what is not named here is internal.
 
 export * from "./backend.js";
-export { currentDevice, Device, type DeviceOptions, type Nested, setCurrentDevice, tensor } from "./device.js";
+export {
+  currentDevice,
+  Device,
+  type DeviceOptions,
+  type Nested,
+  type Recorded,
+  setCurrentDevice,
+  tensor,
+} from "./device.js";
 export { bytesPerElement, type DType, dtypes, type HostTensor, isFloat, type TypedArray, typedArray } from "./dtype.js";
 export * from "./errors.js";
 export * from "./half.js";
@@ -35,6 +43,7 @@ export {
 export { type SsdInputs as SsdTensors, type SsdOptions as SsdCallOptions, ssdScan } from "./ops/ssdScan.js";
 export { concat } from "./ops/views.js";
 export { recompute } from "./recompute.js";
+export { CallRecorder } from "./recording.js";
 export { ReferenceBackend, type ReferenceOptions } from "./reference/backend.js";
 export { reference } from "./reference/index.js";
 export { keep, scope } from "./scope.js";

@@ -36,7 +36,7 @@ function isDisposable(value: object): value is Disposable {
 }
 
 /** Calls `visit` with each disposable in a value: itself, or those in (nested) arrays, maps and plain objects. */
-function visitDisposables(value: unknown, visit: (found: Disposable) => void): void {
+export function visitDisposables(value: unknown, visit: (found: Disposable) => void): void {
   if (typeof value !== "object" || value === null) return;
   if (isDisposable(value)) visit(value);
   else if (Array.isArray(value)) for (const item of value) visitDisposables(item, visit);

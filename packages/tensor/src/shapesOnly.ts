@@ -10,8 +10,11 @@ import { ReferenceBackend } from "./reference/backend.js";
 
 const nothing = () => undefined;
 
-/** A device whose tensors hold no data. Reading one is an error. */
-export function shapesOnly(): Device {
+/**
+ * A device whose tensors hold no data. Reading one is an error.
+ * @param like what is made follows the preferences of this device, such as the chunks of its scans
+ */
+export function shapesOnly(like?: Device): Device {
   let held = 0;
   const names = Object.keys(new ReferenceBackend().kernels);
   const backend: Backend = {
@@ -19,6 +22,7 @@ export function shapesOnly(): Device {
     device: "none",
     dtypes: new Set(dtypes),
     holdsData: false,
+    ...(like?.backend.chunkSizes && { chunkSizes: like.backend.chunkSizes }),
     kernels: Object.fromEntries(names.map((name) => [name, nothing])) as unknown as Kernels,
     allocate: (bytes) => {
       held += bytes;

@@ -56,7 +56,8 @@ export function take(target: Tensor, source: Tensor): void {
     target.device === source.device &&
     target.shape.length === source.shape.length &&
     target.shape.every((n, i) => n === source.shape[i]);
-  const exchanges = alike && target.storage !== source.storage && ownsWhole(target) && ownsWhole(source);
+  const moves = !target.storage.pinned && !source.storage.pinned;
+  const exchanges = alike && moves && target.storage !== source.storage && ownsWhole(target) && ownsWhole(source);
   if (exchanges && !target.device.backend.recording) target.storage.exchange(source.storage);
   else assign(target, source);
 }

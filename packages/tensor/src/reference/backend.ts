@@ -2,10 +2,11 @@
 // Half-precision views are widened to f32 around each kernel, so that no kernel knows of them.
 // Knows the kernels. Knows no Tensor and no tape.
 
-import type { Backend, BackendBuffer, Kernels, View } from "../backend.js";
+import type { Backend, BackendBuffer, Kernels, Recording, View } from "../backend.js";
 import { type DType, dtypes } from "../dtype.js";
 import { BackendError, LifetimeError } from "../errors.js";
 import { bf16ToF32Array, f16ToF32Array, f32ToBf16Array, f32ToF16Array } from "../half.js";
+import { CallRecorder } from "../recording.js";
 import { ReferenceBuffer } from "./buffer.js";
 import { binary, compare, copy, fill, iota, unary, where } from "./elementwise.js";
 import { gather, random, scatterAdd } from "./indexing.js";
@@ -76,7 +77,7 @@ function withHalves<Args extends unknown[]>(kernel: (...args: Args) => void): (.
 
 type AnyKernel = (...args: unknown[]) => void;
 
-const kernels = Object.fromEntries(
+const allKernels = Object.fromEntries(
   Object.entries(plainKernels).map(([name, kernel]) => [name, withHalves(kernel as AnyKernel)]),
 ) as unknown as Kernels;
 
@@ -93,16 +94,40 @@ export class ReferenceBackend implements Backend {
   readonly device = "plain TypeScript, one thread";
   readonly dtypes: ReadonlySet<DType> = new Set(dtypes);
   readonly holdsData = true;
-  readonly kernels = kernels;
+  readonly kernels: Kernels;
+  readonly #recorder: CallRecorder;
   readonly #pool = new Map<number, ReferenceBuffer[]>();
   #pooledBytes = 0;
   #liveBytes = 0;
   #disposed = false;
 
-  constructor(private readonly options: ReferenceOptions = {}) {}
+  constructor(private readonly options: ReferenceOptions = {}) {
+    this.#recorder = new CallRecorder(this.name, {
+      allocate: (bytes) => this.#take(bytes),
+      free: (buffer) => this.#giveBack(buffer),
+    });
+    this.kernels = this.#recorder.wrap(allKernels);
+  }
+
+  get recording(): boolean {
+    return this.#recorder.recording;
+  }
+
+  record(fn: () => void): Recording {
+    this.#check();
+    return this.#recorder.record(fn);
+  }
 
   allocate(bytes: number): BackendBuffer {
     this.#check();
+    return this.#recorder.allocate(bytes);
+  }
+
+  free(buffer: BackendBuffer): void {
+    this.#recorder.free(buffer);
+  }
+
+  #take(bytes: number): ReferenceBuffer {
     const size = Math.ceil(bytes / 8) * 8;
     const pooled = this.#pool.get(size)?.pop();
     if (pooled !== undefined) this.#pooledBytes -= size;
@@ -112,7 +137,7 @@ export class ReferenceBackend implements Backend {
     return buffer;
   }
 
-  free(buffer: BackendBuffer): void {
+  #giveBack(buffer: BackendBuffer): void {
     if (!(buffer instanceof ReferenceBuffer) || this.#disposed) return;
     this.#liveBytes -= buffer.bytes;
     if (this.#pooledBytes + buffer.bytes > POOL_BYTES) return;
@@ -124,11 +149,13 @@ export class ReferenceBackend implements Backend {
 
   write(buffer: BackendBuffer, byteOffset: number, bytes: Uint8Array): void {
     this.#check();
+    this.#recorder.refuse("a tensor was written from the host");
     new Uint8Array((buffer as ReferenceBuffer).memory).set(bytes, byteOffset);
   }
 
   async read(buffer: BackendBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
     this.#check();
+    this.#recorder.refuse("a tensor was read");
     return new Uint8Array((buffer as ReferenceBuffer).memory.slice(byteOffset, byteOffset + byteLength));
   }
 
