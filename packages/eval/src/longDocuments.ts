@@ -4,7 +4,7 @@ import type { TokenSource } from "@diffmamba/datasets";
 import { EvaluationError } from "./evaluate.js";
 
 /** A source that may know where its documents begin; a split of a token store is one. */
-export interface DocumentSource extends TokenSource {
+export interface DocumentSource extends Omit<TokenSource, "documents"> {
   readonly documents?: {
     readonly count: number;
     /** A document's first token, and the token behind its last one. */

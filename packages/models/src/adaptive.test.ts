@@ -35,7 +35,14 @@ function shaken(config: Partial<ModelConfig>, seed = 4): MambaLM {
 
 const targets = () => device.from(Int32Array.from(next), [2, 9], "i32");
 
-describe.each(["post-norm, adaptive", "adaptive of one width", "adaptive with empty clusters"])("%s", (name) => {
+const kinds = [
+  "post-norm, adaptive",
+  "adaptive of one width",
+  "adaptive with empty clusters",
+  "adaptive by the textbook",
+];
+
+describe.each(kinds)("%s", (name) => {
   const config = tinyModel(name);
   const isEmpty = name.endsWith("empty clusters");
 
@@ -101,6 +108,24 @@ describe("clusters", () => {
     expect(Math.log(mass(7, 11))).toBeCloseTo(3, 12);
   });
 
+  it("by the textbook are reached in order, have no ways to empty ones, and begin with a projection that is not zero", async () => {
+    using model = MambaLM.create(tinyModel("adaptive by the textbook"), { device, dtype: "f64" }).eval();
+    const parameters = model.namedParameters();
+    expect(parameters.get("loss.cluster_weight")?.shape).toEqual([2, 8]);
+    expect((await parameters.get("loss.out_projs.0")?.data())?.some((x) => x !== 0)).toBe(true);
+    for (const name of ["loss.out_projs.0", "encoder.0.emb_layers.0.weight"])
+      parameters.get(name)?.write(new Float64Array(parameters.get(name)?.size ?? 0));
+    parameters.get("loss.cluster_bias")?.write(Float64Array.of(3, -2));
+    using tokens = model.tokens([1]);
+    const logits = await taken(model.forward(tokens));
+    const mass = (from: number, to: number) => logits.slice(from, to).reduce((sum, x) => sum + Math.exp(x), 0);
+    expect(Math.log(mass(4, 7))).toBeCloseTo(3, 12);
+    expect(Math.log(mass(7, 11))).toBeCloseTo(-2, 12);
+    const adaptive = { cutoffs: [20, 30], divValue: 1, emptyClusters: false };
+    using inside = MambaLM.create({ ...tinyModel("adaptive with empty clusters"), adaptive }, { device });
+    expect(inside.namedParameters().has("loss.cluster_weight")).toBe(false);
+  });
+
   it("have first values of 0.5 / sqrt(width), and a head projection of zeros", async () => {
     const dModel = 64;
     const range = 0.5 / Math.sqrt(dModel);
@@ -122,24 +147,21 @@ describe("clusters", () => {
 });
 
 describe("training", () => {
-  it.each(["post-norm", "post-norm, adaptive", "adaptive of one width", "adaptive with empty clusters"])(
-    "lowers the loss of a %s model",
-    async (name) => {
-      const config = { ...tinyModel(name), initializerRange: 0.3, embeddingScale: 1 };
-      using model = MambaLM.create(config, { device, seed: 2 }).train();
-      using tokens = model.tokens(rows.map((row) => row.slice(0, -1)));
-      using wanted = model.tokens(rows.map((row) => row.slice(1)));
-      const optimizer = new AdamW(decayGroups(model, 0.01, "backbone"));
-      const losses: number[] = [];
-      for (let step = 0; step < 40; step++) {
-        const { loss, norm } = trainStep(optimizer, [() => model.loss(tokens, wanted)], { lr: 0.02, maxNorm: 1 });
-        losses.push(...(await taken(loss)));
-        norm.dispose();
-      }
-      optimizer.dispose();
-      expect(losses[0]).toBeGreaterThan(2);
-      expect(losses[losses.length - 1]).toBeLessThan(0.5);
-      expect(relativeError(losses.slice(0, 1), losses.slice(-1))).toBeGreaterThan(1);
-    },
-  );
+  it.each(["post-norm", ...kinds])("lowers the loss of a %s model", async (name) => {
+    const config = { ...tinyModel(name), initializerRange: 0.3, embeddingScale: 1 };
+    using model = MambaLM.create(config, { device, seed: 2 }).train();
+    using tokens = model.tokens(rows.map((row) => row.slice(0, -1)));
+    using wanted = model.tokens(rows.map((row) => row.slice(1)));
+    const optimizer = new AdamW(decayGroups(model, 0.01, "backbone"));
+    const losses: number[] = [];
+    for (let step = 0; step < 40; step++) {
+      const { loss, norm } = trainStep(optimizer, [() => model.loss(tokens, wanted)], { lr: 0.02, maxNorm: 1 });
+      losses.push(...(await taken(loss)));
+      norm.dispose();
+    }
+    optimizer.dispose();
+    expect(losses[0]).toBeGreaterThan(2);
+    expect(losses[losses.length - 1]).toBeLessThan(0.5);
+    expect(relativeError(losses.slice(0, 1), losses.slice(-1))).toBeGreaterThan(1);
+  });
 });

@@ -1,7 +1,8 @@
 // The adaptive embedding and softmax (Grave et al. 2017; Baevski and Auli 2019) of the paper's small models: frequent
 // tokens in a short list, the rest in clusters of narrower vectors, each reached through one more logit of the head.
-// Cluster i is reached through the head's i-th column from its end. Where the vocabulary ends inside the short list the
-// logits of the clusters remain in the softmax, never as a target, as in the released models for text8 and enwik8.
+// As released, cluster i is reached through the head's i-th column from its end, the head's projection begins with zeros, and
+// where the vocabulary ends inside the short list the logits of the clusters remain in the softmax, never as a target. The
+// configuration can switch each of these off.
 // Knows tables and losses. Knows no backbone and no file.
 
 import { Build, Dropout, type Initializer, init, type Parameter } from "@diffmamba/nn";
@@ -14,7 +15,7 @@ import {
   softmaxCrossEntropy,
   type Tensor,
 } from "@diffmamba/tensor";
-import type { ModelConfig } from "./config.js";
+import type { AdaptiveConfig, ModelConfig } from "./config.js";
 import { Vocabulary } from "./heads.js";
 
 /** One cluster of tokens [start, end); the first is the short list. */
@@ -31,25 +32,29 @@ interface Cluster {
   readonly headDropout: Dropout;
 }
 
+const noClusters: AdaptiveConfig = { cutoffs: [], divValue: 1 };
+
 export class AdaptiveVocabulary extends Vocabulary {
   readonly clusters: readonly Cluster[];
-  /** (clusters - 1, D) and their biases: the logits that lead to the clusters. */
-  readonly clusterWeight: Parameter;
-  readonly clusterBias: Parameter;
-  /** (D, D), where widths differ: the head's own projection, zero at the start. */
+  /** (ways, D) and (ways,): the logits that lead to the clusters; none where there are no ways. */
+  readonly clusterWeight: Parameter | undefined;
+  readonly clusterBias: Parameter | undefined;
+  /** (D, D), where widths differ: the head's own projection. */
   readonly headProjection: Parameter | undefined;
-  /** Logits that lead to clusters, those to empty ones included. */
+  /** Logits that lead to clusters, those to empty ones included where they are kept. */
   readonly #ways: number;
+  readonly #reversed: boolean;
 
   constructor(config: ModelConfig, build = new Build()) {
     super();
     const { vocabSize, dModel, adaptive, initializerRange } = config;
-    const { cutoffs, divValue } = adaptive ?? { cutoffs: [], divValue: 1 };
+    const { cutoffs, divValue, reversed = true, zeroHead = true, emptyClusters = true } = adaptive ?? noClusters;
     const own = (name: string, shape: readonly number[], initial: Initializer) =>
       this.register(name, build.parameter(name, shape, initial));
     const drop = (name: string, p: number) => this.register(name, new Dropout(p, build.at(name)));
     const bounds = [0, ...cutoffs.filter((n) => n < vocabSize), vocabSize];
-    this.#ways = cutoffs.length;
+    this.#ways = emptyClusters ? cutoffs.length : bounds.length - 2;
+    this.#reversed = reversed;
     this.clusters = bounds.slice(0, -1).map((start, i): Cluster => {
       const end = bounds[i + 1];
       const width = Math.floor(dModel / divValue ** i);
@@ -66,9 +71,12 @@ export class AdaptiveVocabulary extends Vocabulary {
         headDropout: drop(`loss.drop.${i}`, config.headDropout),
       };
     });
-    this.clusterWeight = own("loss.cluster_weight", [cutoffs.length, dModel], init.zeros);
-    this.clusterBias = own("loss.cluster_bias", [cutoffs.length], init.zeros);
-    this.headProjection = divValue > 1 ? own("loss.out_projs.0", [dModel, dModel], init.zeros) : undefined;
+    if (this.#ways > 0) {
+      this.clusterWeight = own("loss.cluster_weight", [this.#ways, dModel], init.zeros);
+      this.clusterBias = own("loss.cluster_bias", [this.#ways], init.zeros);
+    }
+    const headInit = zeroHead ? init.zeros : init.normal(initializerRange);
+    this.headProjection = divValue > 1 ? own("loss.out_projs.0", [dModel, dModel], headInit) : undefined;
   }
 
   override embed(tokens: Tensor): Tensor {
@@ -101,13 +109,13 @@ export class AdaptiveVocabulary extends Vocabulary {
     const [{ table, bias, headDropout }] = this.clusters;
     const projected = project(hidden, this.headProjection, headDropout);
     const list = linear(projected, table.compute).add(bias.compute);
-    if (this.#ways === 0) return list;
+    if (this.clusterWeight === undefined || this.clusterBias === undefined) return list;
     return concat([list, linear(projected, this.clusterWeight.compute).add(this.clusterBias.compute)]);
   }
 
   /** Column of the head that leads to tail `i`, counted from 0. */
   #way(i: number): number {
-    return this.clusters[0].end + this.#ways - (i + 1);
+    return this.clusters[0].end + (this.#reversed ? this.#ways - (i + 1) : i);
   }
 
   override logits(hidden: Tensor): Tensor {

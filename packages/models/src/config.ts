@@ -23,6 +23,25 @@ export function baseOf(variant: Variant): "mamba" | "mamba2" {
   return variant === "mamba" || variant === "diffmamba" || variant === "diffs6" ? "mamba" : "mamba2";
 }
 
+/**
+ * An adaptive embedding and softmax. The released models' has oddities; each can be switched off, which gives the textbook's.
+ */
+export interface AdaptiveConfig {
+  /** The tokens where a new cluster begins. */
+  readonly cutoffs: readonly number[];
+  /** By what the width of each cluster is divided, once more for every further one. */
+  readonly divValue: number;
+  /** Cluster i is reached through the head's i-th column from its end, as released (true, the default), or from where clusters begin. */
+  readonly reversed?: boolean;
+  /** The head's own projection begins with zeros, as released (true, the default), or with first values as the others'. */
+  readonly zeroHead?: boolean;
+  /**
+   * Clusters that begin beyond the vocabulary keep their logits in the softmax, never as a target, as released (true, the
+   * default), or have none.
+   */
+  readonly emptyClusters?: boolean;
+}
+
 export interface ModelConfig {
   readonly vocabSize: number;
   readonly dModel: number;
@@ -95,11 +114,8 @@ export interface ModelConfig {
   readonly embeddingScale: number;
   /** Divide the first values of output projections by sqrt(number of residual sublayers). */
   readonly rescaleResidual: boolean;
-  /**
-   * Adaptive embedding and softmax (Baevski and Auli 2019) instead of plain tables: the tokens where a new cluster
-   * begins, and by what its width is divided. null for plain ones.
-   */
-  readonly adaptive: { readonly cutoffs: readonly number[]; readonly divValue: number } | null;
+  /** Adaptive embedding and softmax (Baevski and Auli 2019) instead of plain tables; null for plain ones. */
+  readonly adaptive: AdaptiveConfig | null;
 }
 
 /** What is not given. Sizes of a small model; the rest as the published checkpoints have it. */

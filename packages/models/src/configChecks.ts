@@ -54,15 +54,19 @@ function checkDtLimit(value: unknown): void {
   if (!ordered) fail("dtLimit", value, "[low, high], where high may be null for no limit");
 }
 
+const adaptiveFlags = ["reversed", "zeroHead", "emptyClusters"];
+
 function checkAdaptive(value: unknown): void {
   if (value === null) return;
-  const wanted = "null or { cutoffs: increasing whole numbers, at least one, divValue: a whole number of at least 1 }";
+  const wanted =
+    "null or { cutoffs: increasing whole numbers, at least one, divValue: a whole number of at least 1 }, and in it " +
+    `${adaptiveFlags.join(", ")} as true or false`;
   if (typeof value !== "object") fail("adaptive", value, wanted);
   const { cutoffs, divValue, ...rest } = value as Record<string, unknown>;
   const list: unknown[] = Array.isArray(cutoffs) ? cutoffs : [];
   const rising = list.every((n, i) => isWhole(n, 1) && (i === 0 || n > (list[i - 1] as number)));
-  if (list.length === 0 || !rising || !isWhole(divValue, 1) || Object.keys(rest).length > 0)
-    fail("adaptive", value, wanted);
+  const flags = Object.entries(rest).every(([key, flag]) => adaptiveFlags.includes(key) && typeof flag === "boolean");
+  if (list.length === 0 || !rising || !isWhole(divValue, 1) || !flags) fail("adaptive", value, wanted);
 }
 
 function checkField(field: keyof ModelConfig, value: unknown, like: unknown): void {

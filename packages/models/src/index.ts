@@ -5,6 +5,7 @@ export { type DepthPattern, type LambdaMode, lambdaModes } from "@diffmamba/diff
 export { AdaptiveVocabulary } from "./adaptive.js";
 export { Backbone, type BackboneOptions, type ModelState, Sublayer } from "./backbone.js";
 export {
+  type AdaptiveConfig,
   baseOf,
   configFields,
   defaultConfig,

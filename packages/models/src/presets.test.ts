@@ -38,7 +38,7 @@ describe("parameter counts", () => {
   });
 
   it("of the ablation with Diff-S6", () => {
-    measured(preset("text8-6-diffs6mamba2"), ({ backbone }) => {
+    measured(preset("table2-diffs6mamba2-scalar"), ({ backbone }) => {
       expect(backbone.mixers.map(sizeOf)).toEqual(new Array(12).fill(7_726_625));
       expect(backbone.sublayers.slice(0, 3).reduce((sum, one) => sum + sizeOf(one), 0)).toBe(21_434_722);
       expect(sizeOf(backbone)).toBe(128_608_332);
@@ -56,6 +56,19 @@ describe("parameter counts", () => {
 
   it.each([
     ["text8-6-diffmamba2", 129_654_942],
+    // The control lacks the d numbers of lambda in each of its 12 or 24 mixers.
+    ["text8-6-control", 129_654_942 - 12 * 1024],
+    ["enwik8-6-control", 129_654_942 + (204 - 27) * 1025 - 12 * 1024],
+    ["wt103-6-control", 169_256_954 - 12 * 1024],
+    ["wt103-12-control", 298_881_146 - 24 * 1024],
+    // Scalar instead of the sum of a vector: one number for d; without the norm after the subtraction, d less.
+    ["table2-mamba2", 127_821_888 + 27 * 1024 + 27 + 3 * 1025],
+    ["table2-control", 129_654_942 - 12 * 1024],
+    ["table2-diffmamba2-vecsum", 129_654_942],
+    ["table2-diffmamba2-scalar", 129_654_942 - 12 * 1023],
+    ["table2-diffmamba2-vecsum-nosubln", 129_654_942 - 12 * 1024],
+    ["table2-diffmamba2-scalar-nosubln", 129_654_942 - 12 * 2047],
+    ["table2-diffs6mamba2-scalar", 128_608_332 + 27 * 864 + 27 + 3 * 865],
     ["wt103-6-mamba2", 167_454_650],
     ["wt103-6-diffmamba2", 169_256_954],
     ["wt103-12-mamba2", 295_276_538],
@@ -97,7 +110,7 @@ describe("lambda_init", () => {
       ),
     );
 
-  it.each(["text8-6-diffmamba2", "text8-6-diffs6mamba2"])("of %s counts every sublayer", (name) => {
+  it.each(["text8-6-diffmamba2", "table2-diffs6mamba2-scalar"])("of %s counts every sublayer", (name) => {
     const table = ["1 0.2000", "2 0.3555", "4 0.5561", "5 0.6193", "7 0.7008", "8 0.7265", "10 0.7597", "11 0.7701"];
     const rest = ["13 0.7836", "14 0.7879", "16 0.7933", "17 0.7951"];
     expect(initials(name).map(([i, value]) => `${i + 1} ${value}`)).toEqual([...table, ...rest]);
@@ -124,7 +137,21 @@ describe("lambda_init", () => {
 
 describe("presets", () => {
   it.each(presetNames)("%s is a model", (name) => {
-    expect(countParameters(preset(name))).toBeGreaterThan(100e6);
+    const count = countParameters(preset(name));
+    if (name.startsWith("markov-")) expect(count).toBeLessThan(3000);
+    else expect(count).toBeGreaterThan(100e6);
+  });
+
+  it("are vanilla, differential and control for each of the paper's small models, and table 2's rows", () => {
+    const runs = ["text8", "enwik8", "wt103"].flatMap((data) => [`${data}-6`, `${data}-12`]);
+    for (const run of runs) {
+      const [vanilla, differential, control] = ["mamba2", "diffmamba2", "control"].map((kind) =>
+        preset(`${run}-${kind}`),
+      );
+      expect({ ...differential, variant: "mamba2" }).toEqual(vanilla);
+      expect({ ...differential, lambda: "none" }).toEqual(control);
+    }
+    expect(presetNames.filter((name) => name.startsWith("table2-"))).toHaveLength(10);
   });
 
   it("carry the dropouts of the paper's runs", () => {

@@ -73,23 +73,43 @@ const dataSets = {
   wt103: { vocabSize: 267735, divValue: 4, dropouts: { 6: 0.25, 12: 0.5 } },
 };
 
+/** Vanilla, differential, and the control that has all of a differential mixer but lambda. */
+const kinds: Readonly<Record<string, Fields>> = {
+  mamba2: { variant: "mamba2" },
+  diffmamba2: { variant: "diffmamba2" },
+  control: { variant: "diffmamba2", lambda: "none" },
+};
+
+/** The width of table 2's Diff-S6, which makes up for its second scan. */
+const diffS6Width = 864;
+
 function smallPresets(): Record<string, Fields> {
   const all: Record<string, Fields> = {};
   for (const [name, { vocabSize, divValue, dropouts }] of Object.entries(dataSets)) {
     for (const [blocks, dropout] of Object.entries(dropouts)) {
       const nLayers = Number(blocks);
       const fields: Fields = { vocabSize, nLayers, dropout, adaptive: { cutoffs, divValue } };
-      all[`${name}-${nLayers}-mamba2`] = { ...postNorm(1024), ...fields, variant: "mamba2" };
-      all[`${name}-${nLayers}-diffmamba2`] = { ...postNorm(1024), ...fields, variant: "diffmamba2" };
-      // The ablation of table 2 is of text8 with 6 blocks; its width makes up for the second scan.
-      if (name === "text8" && nLayers === 6) {
-        all[`${name}-${nLayers}-diffs6mamba2`] = {
-          ...postNorm(864),
-          ...fields,
-          variant: "diffs6mamba2",
-          lambda: "scalar",
-        };
+      for (const [kind, own] of Object.entries(kinds)) {
+        all[`${name}-${nLayers}-${kind}`] = { ...postNorm(1024), ...fields, ...own };
       }
+    }
+  }
+  return all;
+}
+
+/** The ablation of table 2: text8 with 6 blocks; what is subtracted, how lambda is parameterized, and whether the difference is normed. */
+function ablationPresets(small: Readonly<Record<string, Fields>>): Record<string, Fields> {
+  const base = small["text8-6-mamba2"];
+  const all: Record<string, Fields> = { "table2-mamba2": base, "table2-control": small["text8-6-control"] };
+  for (const lambda of ["scalar", "vecsum"] as const) {
+    for (const [ending, subln] of [
+      ["", true],
+      ["-nosubln", false],
+    ] as const) {
+      const own = { lambda, subln };
+      const diffS6 = { ...base, ...postNorm(diffS6Width), variant: "diffs6mamba2" as const };
+      all[`table2-diffs6mamba2-${lambda}${ending}`] = { ...diffS6, ...own };
+      all[`table2-diffmamba2-${lambda}${ending}`] = { ...base, variant: "diffmamba2", ...own };
     }
   }
   return all;
@@ -111,10 +131,13 @@ const probes: Record<string, Fields> = {
   "markov-diffmamba2": { ...markov, variant: "diffmamba2" },
 };
 
+const small = smallPresets();
+
 const presets: Readonly<Record<string, Fields>> = {
   ...publishedPresets(),
   ...large,
-  ...smallPresets(),
+  ...small,
+  ...ablationPresets(small),
   ...probes,
 };
 

@@ -50,6 +50,10 @@ const kinds: Readonly<Record<string, Partial<ModelConfig>>> = {
   "post-norm, adaptive": { ...post, adaptive: { cutoffs: [4, 7], divValue: 2 } },
   "adaptive of one width": { variant: "mamba2", adaptive: { cutoffs: [4, 7], divValue: 1 } },
   "adaptive with empty clusters": { ...post, adaptive: { cutoffs: [20, 30], divValue: 1 } },
+  "adaptive by the textbook": {
+    ...post,
+    adaptive: { cutoffs: [4, 7, 20], divValue: 2, reversed: false, zeroHead: false, emptyClusters: false },
+  },
 };
 
 /** Every kind of model, by what is particular about it. */

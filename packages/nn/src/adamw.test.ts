@@ -180,9 +180,9 @@ describe("what is decayed", () => {
     "loss.out_layers_biases.0",
   ];
 
-  const undecayed = (rule: DecayRule | undefined) => {
+  const undecayed = (rule: DecayRule | undefined, options = {}) => {
     const module = new Named(names);
-    const groups = decayGroups(module, 0.1, rule);
+    const groups = decayGroups(module, 0.1, rule, options);
     expect(groups.flatMap(({ parameters }) => parameters).length).toBe(names.length);
     const rest = new Set(groups.filter(({ weightDecay }) => weightDecay === 0).flatMap(({ parameters }) => parameters));
     return [...module.namedParameters()].filter(([, own]) => rest.has(own)).map(([name]) => name);
@@ -220,6 +220,15 @@ describe("what is decayed", () => {
     for (const name of ["A_log", "D"]) expect(undecayed("trainer")).not.toContain(`backbone.layers.0.inner.${name}`);
     for (const name of ["lambda_q1", "subln.weight"])
       expect(undecayed("trainer")).not.toContain(`backbone.layers.0.${name}`);
+  });
+
+  it("leaves out the tables of embeddings where that is asked for", () => {
+    const tables = ["backbone.embeddings.weight", "encoder.0.emb_layers.0.weight"];
+    for (const rule of ["mamba", "backbone", "trainer", "all"] as const) {
+      const more = undecayed(rule, { embeddings: false });
+      expect(more.sort()).toEqual(sorted(undecayed(rule), tables));
+      expect(undecayed(rule, { embeddings: true })).toEqual(undecayed(rule));
+    }
   });
 
   it('"all" and "none", in one group', () => {

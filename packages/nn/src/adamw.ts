@@ -54,14 +54,27 @@ function layerNormPaths(names: ReadonlyMap<string, Parameter>): Set<string> {
   return found;
 }
 
+export interface WeightDecayOptions {
+  /** Decay the tables of embeddings where the rule does, as the paper's runs do (true, the default), or never. */
+  readonly embeddings?: boolean;
+}
+
+const isEmbedding = (path: string): boolean => /(^|\.)(embeddings?|emb_layers\.\d+)\.weight$/.test(path);
+
 /** A module's parameters in two groups, decayed and not. */
-export function decayGroups(module: Module, weightDecay: number, rule: DecayRule = "mamba"): ParameterGroup[] {
+export function decayGroups(
+  module: Module,
+  weightDecay: number,
+  rule: DecayRule = "mamba",
+  { embeddings = true }: WeightDecayOptions = {},
+): ParameterGroup[] {
   const names = module.namedParameters();
   const layerNorms = layerNormPaths(names);
   const decayed: Parameter[] = [];
   const rest: Parameter[] = [];
   for (const [path, parameter] of names) {
-    (isDecayed(rule, path, layerNorms.has(path)) ? decayed : rest).push(parameter);
+    const own = isDecayed(rule, path, layerNorms.has(path)) && (embeddings || !isEmbedding(path));
+    (own ? decayed : rest).push(parameter);
   }
   return [
     { parameters: decayed, weightDecay },

@@ -8,6 +8,7 @@ export {
   decayGroups,
   type ParameterGroup,
   type StepOptions,
+  type WeightDecayOptions,
 } from "./adamw.js";
 export { Build, type BuildOptions, type Clock } from "./build.js";
 export type { Initializer } from "./init.js";

@@ -1,7 +1,7 @@
 // Layer: apps/cli, settings. Presets: settings under a name, to begin from. The paper's models are those of @diffmamba/models; how they
 // are trained is here, from arXiv 2507.06204, appendix A, and from its released code where the two differ. Knows setting names and
 // model presets by name. Knows no file.
-import { preset as modelPreset } from "@diffmamba/models";
+import { preset as modelPreset, presetNames as modelPresetNames } from "@diffmamba/models";
 import { UsageError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import type { SettingsSource } from "./resolve.js";
@@ -84,45 +84,78 @@ const demo = (variant: string): Preset => {
 };
 
 interface PaperRun {
-  readonly blocks: number;
   readonly batchSize: number;
   readonly lr: number;
+  /** Of 40 epochs; the paper's seeds are 0, 42 and 77. */
   readonly steps: number;
+  readonly tokenizer: string;
 }
 
-/** The paper's language models of characters and bytes: post-norm, blocks of two mixers and a feed-forward. */
+/** The paper's small language models, by data set and blocks: post-norm, blocks of two mixers and a feed-forward. */
 const paperRuns: Readonly<Record<string, PaperRun>> = {
-  "text8-6": { blocks: 6, batchSize: 170, lr: 5e-4, steps: 41_400 },
-  "text8-12": { blocks: 12, batchSize: 50, lr: 5e-5, steps: 140_640 },
-  "enwik8-6": { blocks: 6, batchSize: 170, lr: 5e-4, steps: 40_920 },
-  "enwik8-12": { blocks: 12, batchSize: 80, lr: 1e-4, steps: 86_920 },
+  "text8-6": { batchSize: 170, lr: 5e-4, steps: 41_400, tokenizer: "text8" },
+  "text8-12": { batchSize: 50, lr: 5e-5, steps: 140_640, tokenizer: "text8" },
+  "enwik8-6": { batchSize: 170, lr: 5e-4, steps: 40_920, tokenizer: "bytes" },
+  "enwik8-12": { batchSize: 80, lr: 1e-4, steps: 86_920, tokenizer: "bytes" },
+  "wt103-6": { batchSize: 100, lr: 5e-4, steps: 80_680, tokenizer: "words" },
+  "wt103-12": { batchSize: 50, lr: 5e-4, steps: 161_320, tokenizer: "words" },
 };
+
+/** The paper's names of what is trained, by the endings of the presets. */
+const paperKinds = { mamba2: "Mamba-2", diffmamba2: "Diff-Mamba-2", control: "control without lambda" } as const;
 
 /** A model of @diffmamba/models as settings. */
 const modelGroup = (name: string): Group => ({ ...modelPreset(name) });
 
-function paperPreset(name: string, variant: "mamba2" | "diffmamba2"): Preset {
-  const { blocks, ...run } = paperRuns[name];
-  // The vocabulary is that of the data: 27 letters, or the bytes that are there.
-  const { vocabSize: _, ...model } = modelGroup(`${name}-${variant}`);
+/** How the paper trains its small models; the schedule is much longer than the runs, so that the rate hardly falls. */
+function paperTraining({ tokenizer: _, ...run }: PaperRun): Group {
   return {
-    about: `the paper's ${variant === "mamba2" ? "Mamba-2" : "Diff-Mamba-2"} of ${blocks} blocks on ${name.split("-")[0]}`,
-    model,
-    data: { order: "rows", tokenizer: name.startsWith("text8") ? "text8" : "bytes" },
-    train: {
-      ...run,
-      length: 512,
-      warmup: 1000,
-      scheduleSteps: 800_000,
-      lrFloor: 0,
-      weightDecay: 0.1,
-      decayRule: "backbone",
-      beta2: 0.999,
-      clip: 0,
-      evalEvery: 1000,
-      saveEvery: 1000,
-    },
+    ...run,
+    length: 512,
+    schedule: "cosine",
+    warmup: 1000,
+    scheduleSteps: 800_000,
+    lrFloor: 0,
+    weightDecay: 0.1,
+    decayRule: "backbone",
+    decayEmbeddings: true,
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+    clip: 0,
+    evalEvery: 1000,
+    saveEvery: 1000,
   };
+}
+
+function paperPreset(run: string, model: string, about: string): Preset {
+  // The vocabulary is that of the data: 27 letters, the bytes or the words that are there.
+  const { vocabSize: _, ...fields } = modelGroup(model);
+  const { tokenizer } = paperRuns[run];
+  return { about, model: fields, data: { order: "rows", tokenizer }, train: paperTraining(paperRuns[run]) };
+}
+
+function paperPresets(): Record<string, Preset> {
+  const all: Record<string, Preset> = {};
+  for (const run of Object.keys(paperRuns)) {
+    const [data, blocks] = run.split("-");
+    for (const [kind, name] of Object.entries(paperKinds)) {
+      const about = `the paper's ${name} of ${blocks} blocks on ${data}`;
+      all[kind === "mamba2" ? run : `${run}-${kind}`] = paperPreset(run, `${run}-${kind}`, about);
+    }
+  }
+  return all;
+}
+
+/** The rows of the paper's table 2: text8 with 6 blocks, in 15,000 steps, of which the table shows the tenth epoch (step 10,350). */
+function ablationPresets(): Record<string, Preset> {
+  const names = modelPresetNames.filter((name) => name.startsWith("table2-"));
+  return Object.fromEntries(
+    names.map((name) => {
+      const preset = paperPreset("text8-6", name, `a row of the paper's table 2: ${name.slice("table2-".length)}`);
+      return [name, { ...preset, train: { ...preset.train, steps: 15_000 } }];
+    }),
+  );
 }
 
 /** The 370M models of the Pile; what the paper leaves open (betas, clipping, the floor) is Mamba's own recipe. */
@@ -153,15 +186,13 @@ export const presets: Readonly<Record<string, Preset>> = {
   "demo-diffmamba2": demo("diffmamba2"),
   "demo-mamba2-small": smallDemo("mamba2"),
   "demo-diffmamba2-small": smallDemo("diffmamba2"),
-  ...Object.fromEntries(
-    Object.keys(paperRuns).flatMap((name) => [
-      [name, paperPreset(name, "mamba2")],
-      [`${name}-diffmamba2`, paperPreset(name, "diffmamba2")],
-    ]),
-  ),
+  ...paperPresets(),
+  ...ablationPresets(),
   "mamba2-370m": pile("Mamba-2 of 370M parameters", "mamba2-370m"),
   "diffmamba2-370m": pile("Diff-Mamba-2 of 370M, every other layer differential (the paper's)", "diffmamba2-370m"),
   "diffmamba2-370m-full": pile("Diff-Mamba-2 of 370M, every layer differential", "diffmamba2-370m-full"),
+  "diffmamba2-370m-control": pile("its control without lambda, every other layer", "diffmamba2-370m-control"),
+  "diffmamba2-370m-full-control": pile("its control without lambda, every layer", "diffmamba2-370m-full-control"),
 };
 
 export const presetNames: readonly string[] = Object.keys(presets);

@@ -54,6 +54,8 @@ const train = {
   lrDecaySteps: whole(0, 0),
   weightDecay: number(0, 0.1),
   decayRule: choice(decayRules, "mamba"),
+  /** Decay the tables of embeddings too, as the paper's runs do. */
+  decayEmbeddings: z.boolean("must be true or false").default(true),
   beta1: number(0, 0.9, 1),
   beta2: number(0, 0.95, 1),
   eps: number(0, 1e-8),

@@ -3,6 +3,7 @@ import { modelConfig, preset as modelPreset } from "@diffmamba/models";
 import { describe, expect, it } from "vitest";
 import { UsageError } from "../errors.js";
 import { didYouMean, nearest } from "../suggest.js";
+import { scheduleOf } from "../training/schedule.js";
 import { presetNames, presetSource, presets } from "./presets.js";
 import { flatSettings, parseAssignment, resolveSettings, type SettingsSource, settingName } from "./resolve.js";
 import { settingNames } from "./schema.js";
@@ -94,6 +95,9 @@ describe("presets", () => {
     ["text8-6", "text8-6-mamba2"],
     ["text8-12-diffmamba2", "text8-12-diffmamba2"],
     ["enwik8-6-diffmamba2", "enwik8-6-diffmamba2"],
+    ["wt103-12", "wt103-12-mamba2"],
+    ["wt103-6-control", "wt103-6-control"],
+    ["table2-diffs6mamba2-vecsum-nosubln", "table2-diffs6mamba2-vecsum-nosubln"],
     ["mamba2-370m", "mamba2-370m"],
     ["diffmamba2-370m", "diffmamba2-370m"],
   ])("%s is the model %s", (name, model) => {
@@ -102,10 +106,40 @@ describe("presets", () => {
     expect(ours).toEqual(modelPreset(model));
   });
 
-  it("trains the paper's small models as the paper does", () => {
-    const { train, data } = resolveSettings([presetSource("text8-6")]);
-    expect(train).toMatchObject({ batchSize: 170, lr: 5e-4, steps: 41_400, length: 512, scheduleSteps: 800_000 });
-    expect(data).toMatchObject({ order: "rows", tokenizer: "text8" });
+  it.each([
+    ["wt103-6", 100, 5e-4, 80_680, 0.976],
+    ["wt103-12", 50, 5e-4, 161_320, 0.904],
+    ["text8-6", 170, 5e-4, 41_400, 0.994],
+    ["text8-12", 50, 5e-5, 140_640, 0.926],
+    ["enwik8-6", 170, 5e-4, 40_920, 0.994],
+    ["enwik8-12", 80, 1e-4, 86_920, 0.972],
+  ])("trains %s as the paper does", (name, batchSize, lr, steps, lastFactor) => {
+    for (const ending of ["", "-diffmamba2", "-control"]) {
+      const { train, data } = resolveSettings([presetSource(name + ending)]);
+      expect(train).toMatchObject({ batchSize, lr, steps, length: 512, warmup: 1000, clip: 0, accumulate: 1 });
+      expect(train).toMatchObject({ beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.1, decayRule: "backbone" });
+      expect(data.order).toBe("rows");
+      const rate = scheduleOf(train);
+      expect([rate(0), rate(500), rate(1000)]).toEqual([0, lr / 2, lr]);
+      expect(Math.abs(rate(steps) / lr - lastFactor)).toBeLessThan(6e-4);
+    }
+  });
+
+  it("trains the rows of table 2 for 15,000 steps", () => {
+    const rows = presetNames.filter((name) => name.startsWith("table2-"));
+    expect(rows).toHaveLength(10);
+    for (const row of rows) {
+      const { train, model } = resolveSettings([presetSource(row)]);
+      expect(train).toMatchObject({ steps: 15_000, warmup: 1000, batchSize: 170, lr: 5e-4 });
+      expect(model).toMatchObject({ nLayers: 6, dropout: 0.4 });
+    }
+  });
+
+  it("becomes another variant by flags, as the command line has them", () => {
+    const flags = { label: (key: string) => key, values: { "model.variant": "diffmamba2", "model.lambda": "scalar" } };
+    const vocabSize = 27;
+    const ours = modelConfig({ ...resolveSettings([presetSource("text8-6"), flags]).model, vocabSize });
+    expect(ours).toEqual(modelPreset("table2-diffmamba2-scalar"));
   });
 
   it("has a tiny one of 200 steps", () => {

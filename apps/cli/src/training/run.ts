@@ -7,7 +7,7 @@ import { type Batches, randomBatches, rowBatches, storeFile, type TokenSplit, To
 import { evaluate } from "@diffmamba/eval";
 import { nodeFiles } from "@diffmamba/files/node";
 import { complete, MambaLM, type ModelConfig, modelConfig } from "@diffmamba/models";
-import { decayGroups } from "@diffmamba/nn";
+import { decayGroups, type Module } from "@diffmamba/nn";
 import type { Device } from "@diffmamba/tensor";
 import { saveTokenizer, type Tokenizer } from "@diffmamba/tokenizer";
 import { type Evaluation, estimateMemory, type RunResult, type Sample, Trainer } from "@diffmamba/train";
@@ -90,6 +90,10 @@ function batchesOf(source: TokenSplit, { data, train, seed }: Settings): Batches
     : randomBatches(source, { batchSize, length, seed });
 }
 
+/** The parameters of a model by their decay. */
+const groupsOf = (model: Module, { weightDecay, decayRule, decayEmbeddings }: Settings["train"]) =>
+  decayGroups(model, weightDecay, decayRule, { embeddings: decayEmbeddings });
+
 /** The sizes of a store: `text8: 90,000,000 / 5,000,000 / 5,000,000 characters, 27 symbols`. */
 function describeData(store: TokenStore, symbols: Start["symbols"]): string {
   const counts = store.splitNames.map((name) => count(store.split(name).length)).join(" / ");
@@ -134,13 +138,13 @@ class Run {
   /** Data sizes, parameters and memory, before the first step. */
   async announce(): Promise<void> {
     const { settings, config, terminal } = this;
-    const { batchSize, length, accumulate, weightDecay, decayRule } = settings.train;
+    const { batchSize, length, accumulate } = settings.train;
     const memory = await estimateMemory({
       build: (device) => MambaLM.create(config, { device, seed: settings.seed }),
       batchSize,
       length,
       microBatches: accumulate,
-      groups: (model) => decayGroups(model, weightDecay, decayRule),
+      groups: (model) => groupsOf(model, settings.train),
     });
     terminal.note(describeData(this.store, symbolsOf(this.tokenizer)));
     terminal.note(
@@ -154,6 +158,8 @@ class Run {
   /** Scores the held-out text. */
   async evaluate(source: TokenSplit, signal?: AbortSignal, title?: string): Promise<Evaluation> {
     const { length, batchSize, evalTokens } = this.settings.train;
+    // The paper's runs are scored as they are trained: contiguous rows, the mean of batches beside that of tokens.
+    const asRows = this.settings.data.order === "rows" && evalTokens === 0;
     const progress = title === undefined ? undefined : showEvaluation(this.terminal, title);
     try {
       const {
@@ -165,6 +171,7 @@ class Run {
         batchSize,
         text: this.tokenizer,
         ...(evalTokens > 0 && { maxTokens: evalTokens }),
+        ...(asRows && { batching: "rows" as const }),
         ...(signal && { signal }),
         ...(progress && { onProgress: progress.show }),
       });
@@ -214,7 +221,7 @@ class Run {
         : undefined;
     const trainer = new Trainer({
       model,
-      groups: decayGroups(model, train.weightDecay, train.decayRule),
+      groups: groupsOf(model, train),
       adamw: { beta1: train.beta1, beta2: train.beta2, eps: train.eps },
       schedule: scheduleOf(train),
       steps: train.steps,
