@@ -11,6 +11,8 @@ export interface Batch {
   readonly tokens: Int32Array;
   /** (batchSize, length): `targets[i]` is the token after `tokens[i]`. */
   readonly targets: Int32Array;
+  /** (batchSize, length): which document of its row each token belongs to, from 0; absent where no documents are known. */
+  readonly seqIdx?: Int32Array;
   readonly batchSize: number;
   /** The last window of an epoch may be shorter than the others. */
   readonly length: number;
@@ -22,7 +24,7 @@ export interface Batch {
 
 /** Where an iterator stands, as JSON. */
 export interface BatchState {
-  readonly kind: "rows" | "random";
+  readonly kind: "rows" | "random" | "packed";
   readonly version: 1;
   /** The batch that comes next. */
   readonly step: number;
@@ -30,8 +32,8 @@ export interface BatchState {
   readonly length: number;
   /** The seed, or null where nothing is random. */
   readonly seed: number | null;
-  /** Tokens of the source, by which another one is noticed. */
-  readonly tokens: number;
+  /** Tokens of the source (of each, where there are several), by which another one is noticed. */
+  readonly tokens: number | readonly number[];
 }
 
 /** Batches with a position. Iterating goes on from where it stands; it ends only where `epochs` says so. */

@@ -97,7 +97,9 @@ export async function prepareDocuments(options: PrepareDocumentsOptions): Promis
         signal?.throwIfAborted();
         characters += text.length;
         yield { split: drawer?.splitOf(documents) ?? split, text, ends };
-        if (ends) options.onProgress?.({ phase, documents: ++documents, characters });
+        if (!ends) continue;
+        documents++;
+        options.onProgress?.({ phase, documents, characters });
       }
     }
     if (characters === 0) throw new StoreError(sourceName, "it holds no text: there is nothing to prepare");

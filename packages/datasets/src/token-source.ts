@@ -11,6 +11,8 @@ export interface TokenSource {
   readonly vocabSize?: number;
   /** Bytes of UTF-8 (or raw bytes) that the tokens stand for, where it is known: the divisor of bits per byte. */
   readonly bytes?: number;
+  /** Where documents begin, where that is known: the places behind `from` and before `to`. */
+  readonly documents?: { startsBetween(from: number, to: number): Promise<readonly number[]> };
   /**
    * `count` ids from `start`.
    * @throws RangeError outside the source; StoreError where a token is outside the vocabulary
