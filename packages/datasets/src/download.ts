@@ -112,7 +112,7 @@ class Fetcher {
         break;
       } catch (error) {
         if (!(error instanceof Interrupted)) throw error;
-        tries = (await this.#size()) > before ? 1 : tries + 1;
+        tries = (await this.#size()) > before ? 0 : tries + 1;
         if (tries > retries) {
           const kept = await this.#size();
           throw new DownloadError(
@@ -122,7 +122,7 @@ class Fetcher {
             { cause: error.cause },
           );
         }
-        await pause(waitMs * 2 ** (tries - 1), signal);
+        await pause(waitMs * 2 ** Math.max(0, tries - 1), signal);
       }
     }
     await this.#check();
@@ -253,6 +253,7 @@ class Fetcher {
       bytes += window.length;
       options.onProgress?.({ phase: "check", url: what.url, bytes, total: size });
     }
+    options.signal?.throwIfAborted();
     const difference = checker.difference();
     if (difference !== undefined) await wrong(difference);
   }
