@@ -72,22 +72,25 @@ export const limits: Readonly<Record<keyof RunSettings, readonly [least: number,
   seed: [0, 2 ** 31, true],
 };
 
-/** What is wrong with a setting, or undefined. */
-export function faultOf(name: keyof RunSettings, value: number): string | undefined {
+/** What is wrong with a setting, or undefined. @param called its name for whoever reads that */
+export function faultOf(name: keyof RunSettings, value: number, called: string = name): string | undefined {
   const [least, most, whole] = limits[name];
   if (value >= least && value <= most && (!whole || Number.isInteger(value))) return undefined;
-  return `${name} is ${value}; it must be a ${whole ? "whole number" : "number"} from ${least} to ${most}.`;
+  return `${called} is ${value}; it must be a ${whole ? "whole number" : "number"} from ${least} to ${most}.`;
 }
 
-/** What is wrong with settings as a whole, or undefined. */
-export function faultOfSettings(settings: RunSettings): string | undefined {
-  for (const [name, value] of Object.entries(settings)) {
-    const fault = faultOf(name as keyof RunSettings, value);
+/** What is wrong with settings as a whole, or undefined. @param names what settings are called for whoever reads that */
+export function faultOfSettings(
+  settings: RunSettings,
+  names: Readonly<Partial<Record<keyof RunSettings, string>>> = {},
+): string | undefined {
+  for (const name of Object.keys(settings) as (keyof RunSettings)[]) {
+    const fault = faultOf(name, settings[name], names[name]);
     if (fault !== undefined) return fault;
   }
   const { width, headDim } = settings;
   if (headDim % 2 === 0 && (2 * width) % headDim === 0) return undefined;
-  return `headDim is ${headDim}; it must be even, and divide twice the width, ${2 * width}.`;
+  return `${names.headDim ?? "headDim"} is ${headDim}; it must be even, and divide twice the width, ${2 * width}.`;
 }
 
 /** Settings that the page's address names, as in `?layers=1&width=32`; what it names wrongly is told by `onFault`. */

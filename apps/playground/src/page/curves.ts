@@ -7,7 +7,7 @@ import { byId, oncePerFrame } from "./elements.js";
 
 const titles = { vanilla: "Mamba-2", differential: "Diff-Mamba-2" } as const;
 /** What share a new step has in the thin curve. */
-const newest = 0.08;
+const newest = 0.14;
 
 interface Curve {
   /** By place in the list of steps; null where there is nothing. */
@@ -138,7 +138,7 @@ export class Curves {
       {
         width,
         height,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
         scales: {

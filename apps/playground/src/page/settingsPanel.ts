@@ -25,6 +25,8 @@ const fields: readonly (readonly [name: keyof RunSettings, title: string])[] = [
   ["seed", "Seed"],
 ];
 
+const names = Object.fromEntries(fields) as Readonly<Partial<Record<keyof RunSettings, string>>>;
+
 export class SettingsPanel {
   #size: Size | undefined;
   readonly #inputs = new Map<keyof RunSettings, HTMLInputElement>();
@@ -90,14 +92,18 @@ export class SettingsPanel {
   }
 
   #fault(): string | undefined {
-    return faultOfSettings(this.#read());
+    return faultOfSettings(this.#read(), names);
   }
 
   #check(): void {
-    for (const [name, input] of this.#inputs) {
-      input.setAttribute("aria-invalid", String(faultOf(name, input.valueAsNumber) !== undefined));
-    }
     const fault = this.#fault();
+    const wrong = [...this.#inputs].filter(([name, input]) => faultOf(name, input.valueAsNumber) !== undefined);
+    for (const [name, input] of this.#inputs) {
+      // Numbers that are possible one by one may not go together: then it is the width of a head.
+      const isWrong =
+        wrong.length > 0 ? wrong.some(([one]) => one === name) : fault !== undefined && name === "headDim";
+      input.setAttribute("aria-invalid", String(isWrong));
+    }
     this.#hint.classList.toggle("problem", fault !== undefined);
     const { steps = 0 } = fault === undefined ? this.#read() : {};
     this.#hint.textContent = fault ?? `${steps.toLocaleString("en")} steps each, in turns, on the same passages.`;

@@ -24,7 +24,7 @@ export class TextPanel {
   readonly #paste = byId("paste", HTMLTextAreaElement);
 
   constructor(readonly onChange: () => void) {
-    byId("sample-preview", HTMLQuoteElement).textContent = this.#sample.slice(0, 900);
+    byId("sample-preview", HTMLQuoteElement).textContent = this.#sample.slice(0, 2400);
     for (const radio of document.querySelectorAll<HTMLInputElement>('input[name="source"]')) {
       radio.addEventListener("change", () => this.#choose(radio.value as Source));
     }
