@@ -3,12 +3,13 @@
 import type { TokenSource } from "@diffmamba/datasets";
 import { EvaluationError } from "./evaluate.js";
 
-/** A source that may know where its documents begin; a split of a token store is one. */
+/** A source that may know where its documents begin and end; a split of a token store is one. */
 export interface DocumentSource extends Omit<TokenSource, "documents"> {
   readonly documents?: {
-    readonly count: number;
+    readonly startsBetween?: unknown;
+    readonly count?: number;
     /** A document's first token, and the token behind its last one. */
-    range(document: number): Promise<readonly [number, number]>;
+    range?(document: number): Promise<readonly [number, number]>;
   };
 }
 
@@ -29,23 +30,24 @@ export async function* longDocuments(
   { length, limit = Number.POSITIVE_INFINITY }: LongDocumentOptions,
 ): AsyncGenerator<Int32Array> {
   const { documents } = source;
+  const range = documents?.range?.bind(documents);
+  const count = documents?.count ?? 0;
   const size = length + 1;
   let found = 0;
-  if (documents === undefined) {
+  if (range === undefined) {
     for (let start = 0; start + size <= source.length && found < limit; start += size, found++) {
       yield await source.read(start, size);
     }
   } else {
-    for (let document = 0; document < documents.count && found < limit; document++) {
-      const [start, end] = await documents.range(document);
+    for (let document = 0; document < count && found < limit; document++) {
+      const [start, end] = await range(document);
       if (end - start < size) continue;
       yield await source.read(start, size);
       found++;
     }
   }
   if (found > 0) return;
-  const what =
-    documents === undefined ? `it holds ${source.length}` : `none of its ${documents.count} documents has as many`;
+  const what = range === undefined ? `it holds ${source.length}` : `none of its ${count} documents has as many`;
   throw new EvaluationError(
     `${source.name}: a document of ${size} tokens is asked for, but ${what}; ask for fewer positions.`,
   );

@@ -56,7 +56,7 @@ describe("the Markov counter", () => {
     using loaded = await MambaLM.load(files, "counter", { device });
     const symbols = someSymbols(3, 60);
     using state = await loaded.prefill(symbols);
-    const logits = await state.logits.data();
+    const logits = Array.from(await state.logits.data());
     const total = logits.reduce((a, b) => a + b);
     expect(
       worst(
