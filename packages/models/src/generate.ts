@@ -2,11 +2,12 @@
 // Knows the state after a prompt, the sampler and the stop filter. Knows no tokenizer: text comes through a callback.
 
 import { ValueError } from "@diffmamba/tensor";
+import { DeviceDecoder, drawsOnDevice, type PendingDraws } from "./decode.js";
 import { macrotask } from "./macrotask.js";
 import type { MambaLM } from "./model.js";
 import { type Prompt, prefill, promptRows, readTokens } from "./prefill.js";
 import { PromptState, type TokenRows } from "./promptState.js";
-import { checkSampling, Sampler, type SamplingOptions } from "./sampling.js";
+import { checkSampling, type Draw, Sampler, type SamplingOptions } from "./sampling.js";
 import { StopFilter } from "./stopStrings.js";
 
 /** Text from the tokens of one row as they come, such as a tokenizer's stream. The pieces joined are the row's text. */
@@ -40,6 +41,12 @@ export interface GenerateOptions extends SamplingOptions {
    * however the generation ended. By default it is disposed of.
    */
   readonly keep?: boolean;
+  /**
+   * Draw the tokens on the device, in steps that are recorded and replayed where the backend can: only tokens are read back. The same
+   * tokens as otherwise, but for rounding. By default where the backend prefers recordings. Without effect with a repetition
+   * penalty, with `keep` for several rows, and where the backend cannot draw.
+   */
+  readonly onDevice?: boolean;
 }
 
 /** Why a row has ended: at an end token, at a stop string, or at `maxTokens`. */
@@ -146,8 +153,73 @@ export function generate(
   const tokens = prompt instanceof PromptState ? prompt.tokens : (rows as TokenRows);
   check(model, tokens.length, prompt, options);
   const { seed = 0 } = options;
-  const own = tokens.map((row, i) => new Row(options, typeof seed === "number" ? seed + i : seed[i], row));
-  return steps(model, prompt instanceof PromptState ? prompt : (rows as TokenRows), own, options);
+  const seeds = tokens.map((_, i) => (typeof seed === "number" ? seed + i : seed[i]));
+  const own = tokens.map((row, i) => new Row(options, seeds[i], row));
+  const begin = prompt instanceof PromptState ? prompt : (rows as TokenRows);
+  const { keep = false, onDevice = model.device.backend.prefersRecording ?? false } = options;
+  const possible = drawsOnDevice(model, options) && !(keep && tokens.length > 1);
+  return onDevice && possible ? deviceSteps(model, begin, own, options, seeds) : steps(model, begin, own, options);
+}
+
+/** A new token of a row as it goes into a step's result. */
+interface Taken extends Draw {
+  readonly text: string;
+}
+
+function stepOf(step: number, taken: readonly Taken[], rows: readonly Row[], options: GenerateOptions): GenerateStep {
+  return {
+    step,
+    tokens: taken.map(({ token }) => token),
+    ...(options.decode && { text: taken.map(({ text }) => text) }),
+    ...(options.logprobs && { logprobs: taken.map(({ logprob }) => logprob) }),
+    finished: rows.map(({ finished }) => finished),
+  };
+}
+
+const nothingTaken: Taken = { token: -1, logprob: 0, text: "" };
+
+/** {@link generate} with tokens drawn on the device: each step is ordered before the tokens of the one before are read. */
+async function* deviceSteps(
+  model: MambaLM,
+  prompt: TokenRows | PromptState,
+  rows: readonly Row[],
+  options: GenerateOptions,
+  seeds: readonly number[],
+): AsyncGenerator<GenerateStep, void, undefined> {
+  const { maxTokens = 256, signal, keep = false } = options;
+  const eos = listOf(options.eos);
+  const { training } = model;
+  const state = prompt instanceof PromptState ? prompt : await prefill(model, prompt, { ...(signal && { signal }) });
+  let decoder: DeviceDecoder | undefined;
+  let pending: PendingDraws | undefined;
+  let unread: TokenRows = [];
+  try {
+    if (training) model.eval();
+    decoder = new DeviceDecoder(model, state, options, seeds);
+    for (let step = 0; rows.some(({ finished }) => finished === undefined); step++) {
+      await macrotask();
+      signal?.throwIfAborted();
+      const drawn: PendingDraws = pending ?? (step === 0 ? decoder.first() : decoder.next());
+      pending = undefined;
+      if (unread.length > 0) state.wasRead(unread);
+      unread = [];
+      // A state that is kept must not run ahead of what has come.
+      if (!keep && step + 1 < maxTokens) pending = decoder.next();
+      const taken = (await drawn.read()).map((draw, i): Taken => {
+        const row = rows[i];
+        if (row.finished !== undefined) return nothingTaken;
+        return { ...draw, text: row.take(draw.token, eos, step + 1 >= maxTokens) };
+      });
+      unread = taken.map(({ token }) => (token < 0 ? [] : [token]));
+      yield stepOf(step, taken, rows, options);
+    }
+  } finally {
+    pending?.dispose();
+    decoder?.dispose();
+    if (!keep) state.dispose();
+    else if (unread.length > 0) readTokens(model, state, unread);
+    if (training) model.train();
+  }
 }
 
 async function* steps(
@@ -173,20 +245,14 @@ async function* steps(
       const logits = await state.logits.data();
       const { lengths } = state;
       const width = model.config.vocabSize;
-      const result = rows.map((row, i) => {
-        if (row.finished !== undefined) return { token: -1, logprob: 0, text: "" };
+      const taken = rows.map((row, i): Taken => {
+        if (row.finished !== undefined) return nothingTaken;
         const own = logits.subarray(i * width, (i + 1) * width);
-        const { token, logprob } = row.sampler.draw(own, row.seen, lengths[i]);
-        return { token, logprob, text: row.take(token, eos, step + 1 >= maxTokens) };
+        const draw = row.sampler.draw(own, row.seen, lengths[i]);
+        return { ...draw, text: row.take(draw.token, eos, step + 1 >= maxTokens) };
       });
-      unread = result.map(({ token }) => (token < 0 ? [] : [token]));
-      yield {
-        step,
-        tokens: result.map(({ token }) => token),
-        ...(options.decode && { text: result.map(({ text }) => text) }),
-        ...(options.logprobs && { logprobs: result.map(({ logprob }) => logprob) }),
-        finished: rows.map(({ finished }) => finished),
-      };
+      unread = taken.map(({ token }) => (token < 0 ? [] : [token]));
+      yield stepOf(step, taken, rows, options);
     }
   } finally {
     if (keep) read();

@@ -43,6 +43,9 @@ export interface Draw {
   readonly logprob: number;
 }
 
+/** The stream of random numbers that tokens are drawn by, here and on the device. */
+export const samplerStream = "generate";
+
 /** Draws the tokens of one row: which number is drawn depends on the seed and the token's place in the row alone. */
 export class Sampler {
   readonly #stream: RandomStream;
@@ -54,7 +57,7 @@ export class Sampler {
     seed: number,
   ) {
     checkSampling(options);
-    this.#stream = new RandomStream(seed, "generate");
+    this.#stream = new RandomStream(seed, samplerStream);
   }
 
   /**

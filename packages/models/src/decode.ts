@@ -1,0 +1,129 @@
+// Decoding on the device: a step reads the tokens that the step before drew, and draws the next, without the host. It is recorded and
+// replayed where the backend can; only the tokens are read back, and the next step may be under way meanwhile.
+// Knows the model's step, the state and the drawing of tokens. Knows no text and no end of a row.
+
+import { streamKey } from "@diffmamba/random";
+import { replaceState } from "@diffmamba/ssm";
+import { keep, noGrad, type Recorded, sample, scope, type Tensor, ValueError } from "@diffmamba/tensor";
+import type { MambaLM } from "./model.js";
+import type { PromptState } from "./promptState.js";
+import { type Draw, type SamplingOptions, samplerStream } from "./sampling.js";
+
+/** True where every rule of the options is one that the device knows. */
+export function drawsOnDevice(model: MambaLM, { repetitionPenalty = 1 }: SamplingOptions): boolean {
+  return repetitionPenalty === 1 && model.device.backend.kernels.sample !== undefined;
+}
+
+/** Tokens that are under way: read once. */
+export interface PendingDraws {
+  read(): Promise<Draw[]>;
+  dispose(): void;
+}
+
+export class DeviceDecoder {
+  /** (B, 2), (B,): what the next token of each row is drawn by. */
+  readonly #keys: Tensor;
+  readonly #positions: Tensor;
+  /** (B, 1): the tokens that the next step reads. */
+  readonly #tokens: Tensor;
+  /** (B,): the tokens as they were drawn, -1 where none could be, and ln of their probabilities. */
+  readonly #drawn: Tensor;
+  readonly #logprobs: Tensor;
+  #steps = 0;
+  #recorded: Recorded<void> | undefined;
+
+  /** The state stays the caller's, and is advanced in place. The model must be in evaluation mode. @throws ValueError */
+  constructor(
+    readonly model: MambaLM,
+    readonly state: PromptState,
+    readonly options: SamplingOptions,
+    seeds: readonly number[],
+  ) {
+    const { device } = model;
+    const { batch, lengths, logits } = state;
+    const integers = (data: Iterable<number>, shape: readonly number[]) =>
+      keep(device.from(Int32Array.from(data), shape, "i32"));
+    this.#keys = integers(
+      seeds.flatMap((seed) => streamKey(seed, samplerStream)),
+      [batch, 2],
+    );
+    this.#positions = integers(lengths, [batch]);
+    this.#tokens = keep(device.zeros([batch, 1], "i32"));
+    this.#drawn = keep(device.zeros([batch], "i32"));
+    this.#logprobs = keep(device.zeros([batch], logits.dtype));
+  }
+
+  /** Draws the first token from the logits of the state. */
+  first(): PendingDraws {
+    noGrad(() => scope(() => this.#draw()));
+    return this.#pending();
+  }
+
+  /** Reads the tokens that were drawn last, and draws the next ones. */
+  next(): PendingDraws {
+    const { device } = this.model;
+    // The first step is taken plainly: what is made once is made outside of the recording.
+    if (this.#steps++ === 0 || !device.canRecord) noGrad(() => scope(() => this.#step()));
+    else {
+      this.#recorded ??= device.record(() => noGrad(() => this.#step()));
+      this.#recorded.replay();
+    }
+    return this.#pending();
+  }
+
+  #step(): void {
+    const { model, state } = this;
+    const result = model.run(this.#tokens, { initialState: state.state, replacesState: true });
+    for (const [i, mixer] of state.state.entries()) replaceState(mixer, result.state[i]);
+    const { hidden } = result;
+    state.logits.assign(model.vocabulary.logits(hidden.reshape(state.batch, hidden.dim(-1))));
+    this.#positions.assign(this.#positions.add(1));
+    this.#draw();
+  }
+
+  #draw(): void {
+    const { temperature = 1, topK = 0, topP = 1, minP = 0 } = this.options;
+    const { tokens, logprobs } = sample(this.state.logits, this.#keys, this.#positions, {
+      temperature,
+      topK,
+      topP,
+      minP,
+    });
+    this.#drawn.assign(tokens);
+    this.#logprobs.assign(logprobs);
+    // A row that nothing could be drawn from is an error once it is read; until then it reads some token.
+    this.#tokens.assign(tokens.maximum(0).reshape(-1, 1));
+  }
+
+  /** Copies of what was drawn, as the next step writes over it. */
+  #pending(): PendingDraws {
+    const [tokens, logprobs] = noGrad(() => [keep(this.#drawn.clone()), keep(this.#logprobs.clone())]);
+    const dispose = () => {
+      tokens.dispose();
+      logprobs.dispose();
+    };
+    return {
+      dispose,
+      read: async () => {
+        try {
+          const [drawn, probabilities] = [await tokens.data(), await logprobs.data()];
+          return Array.from(drawn, (token, row) => {
+            if (token < 0) {
+              throw new ValueError(
+                `generate: no token can be drawn for row ${row}: its logits are no numbers. Are the weights sound?`,
+              );
+            }
+            return { token, logprob: probabilities[row] };
+          });
+        } finally {
+          dispose();
+        }
+      },
+    };
+  }
+
+  dispose(): void {
+    this.#recorded?.dispose();
+    for (const tensor of [this.#keys, this.#positions, this.#tokens, this.#drawn, this.#logprobs]) tensor.dispose();
+  }
+}
