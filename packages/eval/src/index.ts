@@ -12,6 +12,7 @@ export {
   type ScoredModel,
 } from "./evaluate.js";
 export type { TextMeasure } from "./extent.js";
+export { type FetchDocumentsOptions, fetchDocuments } from "./fetchDocuments.js";
 export { type DocumentSource, type LongDocumentOptions, longDocuments } from "./longDocuments.js";
 export { aggregations, type Metric, metrics, type Outcome, type Value } from "./metrics.js";
 export type {

@@ -1,5 +1,6 @@
 // Layer: eval, tests. Documents from folders: found by name, packed or not; damaged lines named; and, where DIFFMAMBA_DATA names the
 // real data, every task on it.
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
@@ -7,15 +8,18 @@ import { arraySource } from "@diffmamba/datasets";
 import type { FileSystem } from "@diffmamba/files";
 import { memoryFiles } from "@diffmamba/files/memory";
 import { nodeFiles } from "@diffmamba/files/node";
+import { parquetWriteBuffer } from "hyparquet-writer";
 import { describe, expect, it } from "vitest";
 import {
   type ContinuationRequest,
   type EvaluatedModel,
   exampleSplit,
+  fetchDocuments,
   findTasks,
   loadDocuments,
   longDocuments,
   measuredSplit,
+  parseTask,
   readDocuments,
   render,
   runTask,
@@ -65,6 +69,61 @@ describe("documents", () => {
     await expect(readDocuments(files, "bad.jsonl")).rejects.toThrow("bad.jsonl: line 2 is no JSON: ");
     await put(files, "list.jsonl", "[1]\n");
     await expect(readDocuments(files, "list.jsonl")).rejects.toThrow("list.jsonl: line 1 holds no JSON object.");
+  });
+});
+
+describe("fetched documents", () => {
+  const [piqa] = findTasks("piqa");
+  const label = [0n, 1n, 1n];
+  const columnData = [
+    { name: "goal", data: ["one", "two", "three"], type: "STRING" as const },
+    { name: "sol1", data: ["a", "b", "c"], type: "STRING" as const },
+    { name: "sol2", data: ["d", "é", "f"], type: "STRING" as const },
+    { name: "label", data: label, type: "INT64" as const },
+  ];
+  const content = new Uint8Array(parquetWriteBuffer({ columnData }));
+
+  /** A hub with one data set. */
+  const hub = (bytes: Uint8Array): typeof fetch => {
+    const entry = { type: "file", path: "data/validation-00000-of-00001.parquet", size: content.length, oid: "0" };
+    entry.oid = createHash("sha1").update(`blob ${content.length}\0`).update(content).digest("hex");
+    return async (input) => {
+      const { pathname } = new URL(input instanceof Request ? input.url : input);
+      if (pathname === "/api/datasets/baber/piqa/tree/main") return Response.json([entry]);
+      if (pathname.endsWith(`/resolve/main/${entry.path}`)) return new Response(bytes.slice());
+      return new Response("", { status: 404 });
+    };
+  };
+  const documents = ["one", "two", "three"].map((goal, i) => ({
+    ...{ goal, sol1: "abc"[i], sol2: ["d", "é", "f"][i], label: Number(label[i]) },
+  }));
+
+  it("are the hub's rows, found again without it", async () => {
+    const files = memoryFiles();
+    const options = { files, fetch: hub(content), retries: 0 };
+    const fetched = await fetchDocuments(piqa, "data", options);
+    expect(fetched).toMatchObject({ file: "data/piqa_validation.jsonl", documents });
+    expect(await loadDocuments(files, "data", piqa)).toEqual(fetched);
+    await put(files, "other/piqa/validation.parquet", content);
+    expect((await loadDocuments(files, "other", piqa))?.documents).toEqual(documents);
+  });
+
+  it("that come damaged are not kept, and what cannot be fetched is named", async () => {
+    const files = memoryFiles();
+    const damaged = content.slice();
+    damaged[20] ^= 0xff;
+    await expect(fetchDocuments(piqa, "data", { files, fetch: hub(damaged), retries: 0, waitMs: 1 })).rejects.toThrow(
+      /validation-00000-of-00001\.parquet/,
+    );
+    expect(await loadDocuments(files, "data", piqa)).toBeUndefined();
+    const [arc] = findTasks("arc_easy");
+    await expect(fetchDocuments(arc, "data", { files, fetch: hub(content), retries: 0 })).rejects.toThrow(
+      "hf:allenai/ai2_arc@main: the hub answered 404",
+    );
+    const nowhere = parseTask("task: t\noutput_type: loglikelihood\ndoc_to_target: a");
+    await expect(fetchDocuments(nowhere, "data", { files })).rejects.toThrow("t: it names no data set (dataset_path)");
+    await put(files, "cut.parquet", content.subarray(0, content.length - 30));
+    await expect(readDocuments(files, "cut.parquet")).rejects.toThrow("cut.parquet: its parquet data is damaged");
   });
 });
 

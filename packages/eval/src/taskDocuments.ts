@@ -1,9 +1,11 @@
-// Layer: eval. The documents of a task from a folder: JSON lines, packed or not, found by the names that the task gives or by its own.
+// Layer: eval. The documents of a task from a folder: JSON lines, packed or not, or parquet, found by the names that the task gives or
+// by its own.
 // Knows tasks and files, these through the file interface. Knows no template and no model.
 import { fileSource } from "@diffmamba/datasets";
 import { type FileSystem, joinPath } from "@diffmamba/files";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
+import { readParquet } from "./parquetDocuments.js";
 import { type Task, TaskError } from "./task.js";
 import type { Document } from "./template.js";
 
@@ -31,13 +33,16 @@ export function exampleSplit(task: Task): string | undefined {
 /** Names that a file of a split may have, in the order in which they are looked for. */
 function candidates(task: Task, split: string): string[] {
   const own = split === measuredSplit(task) ? [...task.files, `${task.name}.jsonl`] : [];
-  return [...own, `${task.name}_${split}.jsonl`, `${task.name}/${split}.jsonl`].flatMap((name) =>
-    endings.map((ending) => name + ending),
-  );
+  const lines = [...own, `${task.name}_${split}.jsonl`, `${task.name}/${split}.jsonl`];
+  return [...lines.flatMap((name) => endings.map((ending) => name + ending)), `${task.name}/${split}.parquet`];
 }
 
-/** A file of JSON objects, one a line. @throws FileError; TaskError naming the file and the line */
+/** A parquet file, or one of JSON objects, one a line. @throws FileError; TaskError naming the file and the line */
 export async function readDocuments(files: FileSystem, path: string): Promise<TaskDocuments> {
+  if (path.endsWith(".parquet")) {
+    const documents = await readParquet(files, path);
+    return { documents, file: path, sha256: bytesToHex(sha256(await files.read(path))) };
+  }
   const hash = sha256.create();
   const decoder = new TextDecoder();
   let text = "";
@@ -76,5 +81,5 @@ export async function loadDocuments(
 /** Where documents of a task are looked for, for messages. */
 export const documentNames = (task: Task, split = measuredSplit(task)): string =>
   candidates(task, split)
-    .filter((name) => name.endsWith(".jsonl"))
+    .filter((name) => /\.(jsonl|parquet)$/.test(name))
     .join(", ");

@@ -33,6 +33,7 @@ interface EvalFlags extends CheckpointFlags, DeviceFlags {
   readonly plot?: string;
   readonly tasks?: string;
   readonly taskData?: string;
+  readonly fetch?: boolean;
   readonly limit?: number;
   readonly numFewshot?: number;
   readonly bootstrap?: number;
@@ -46,7 +47,7 @@ interface EvalFlags extends CheckpointFlags, DeviceFlags {
 const modes = {
   "--data": ["split", "length", "batching", "maxTokens"],
   "--by-position": ["split", "length", "documents", "plot"],
-  "--tasks": ["taskData", "limit", "numFewshot", "bootstrap", "seed", "cache", "samples"],
+  "--tasks": ["taskData", "fetch", "limit", "numFewshot", "bootstrap", "seed", "cache", "samples"],
 } as const satisfies Record<string, readonly (keyof EvalFlags)[]>;
 
 type Mode = keyof typeof modes;
@@ -148,6 +149,8 @@ async function evalTasks(terminal: Terminal, about: About, flags: EvalFlags, sig
     tasks: names.filter((name) => name !== ""),
     data: flags.taskData ?? process.env.DIFFMAMBA_DATA,
     ...{ batchSize, limit, numFewshot, bootstrap, seed, cache, signal },
+    fetching: flags.fetch === true,
+    onNote: terminal.note,
     onProgress: progress.show,
     ...(samples !== undefined && { onSample: (task: string, sample: TaskSample) => answers.push({ task, ...sample }) }),
   }).finally(progress.end);
@@ -200,6 +203,7 @@ export function registerEval(program: Command, context: Context): void {
     .option("--plot <file>", "with --by-position: an HTML page with the curve; report compares several")
     .option("--tasks <names>", "tasks by name or tag, or YAML files, with commas between: lambada,piqa,arc,./mine.yaml")
     .option("--task-data <folder>", "folder with the tasks' documents as JSON lines (default: DIFFMAMBA_DATA)")
+    .option("--fetch", "get documents that the folder lacks from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN)")
     .option("--limit <n>", "ask about the first n documents of each task", wholeNumber(1))
     .option("--num-fewshot <n>", "examples before each document (default: as the task says)", wholeNumber(0))
     .option("--bootstrap <n>", "resamplings behind errors and intervals (default: 1000)", wholeNumber(0))

@@ -2,11 +2,13 @@
 // Knows the eval package and paths. Knows no flag parser and no stream.
 import { existsSync } from "node:fs";
 import path from "node:path";
+import process from "node:process";
 import {
   cachedModel,
   documentNames,
   type EvaluatedModel,
   exampleSplit,
+  fetchDocuments,
   findTasks,
   loadDocuments,
   loadTask,
@@ -34,6 +36,10 @@ export interface TaskOptions {
   readonly numFewshot: number | undefined;
   readonly bootstrap: number;
   readonly seed: number;
+  /** Get documents that the folder lacks from the hub. */
+  readonly fetching: boolean;
+  /** Told what takes a while. */
+  readonly onNote: (line: string) => void;
   /** Folder of answers. */
   readonly cache: string | undefined;
   readonly signal: AbortSignal;
@@ -67,7 +73,17 @@ async function wantedTasks(names: readonly string[]): Promise<Task[]> {
   return [...found.values()];
 }
 
-async function documentsOf(folder: string | undefined, task: Task) {
+/** Documents of a split, fetched from the hub where that is allowed and the folder lacks them. */
+async function splitOf(folder: string, task: Task, split: string, { fetching, signal, onNote }: TaskOptions) {
+  const found = await loadDocuments(nodeFiles(), folder, task, split);
+  if (found !== undefined || !fetching) return found;
+  const { HF_ENDPOINT: hubUrl, HF_TOKEN: accessToken } = process.env;
+  onNote(`${task.name}: fetching its documents (${split}) of ${task.dataset.path ?? "no data set"} into ${folder}`);
+  const address = { ...(hubUrl && { hubUrl }), ...(accessToken && { accessToken }) };
+  return fetchDocuments(task, folder, { files: nodeFiles(), signal, ...address }, split);
+}
+
+async function documentsOf(folder: string | undefined, task: Task, options: TaskOptions) {
   const split = measuredSplit(task);
   const where = `Looked for ${documentNames(task, split)} (or .gz, .xz)`;
   if (folder === undefined) {
@@ -75,18 +91,23 @@ async function documentsOf(folder: string | undefined, task: Task) {
       `${task.name}: where are its documents? Name their folder with --task-data or DIFFMAMBA_DATA.`,
     );
   }
-  const found = await loadDocuments(nodeFiles(), folder, task, split);
-  if (found === undefined) throw new CommandError(`${task.name}: its documents are not in ${folder}. ${where}.`);
+  const found = await splitOf(folder, task, split, options);
+  if (found === undefined)
+    throw new CommandError(
+      `${task.name}: its documents are not in ${folder}. ${where}; --fetch gets them from the hub.`,
+    );
   return found;
 }
 
 /** Runs tasks, one after another. Documents are looked for before the first is asked about. */
 export async function runTasks({ folder, model, tokenizer }: Checkpoint, options: TaskOptions): Promise<TasksOutcome> {
   const tasks = await wantedTasks(options.tasks);
-  if (options.data !== undefined && !existsSync(options.data))
-    throw new CommandError(`${options.data}: no such folder.`);
+  if (options.data !== undefined && !existsSync(options.data)) {
+    if (!options.fetching) throw new CommandError(`${options.data}: no such folder.`);
+    await nodeFiles().makeDirectory(options.data);
+  }
   const found = new Map<Task, Awaited<ReturnType<typeof documentsOf>>>();
-  for (const task of tasks) found.set(task, await documentsOf(options.data, task));
+  for (const task of tasks) found.set(task, await documentsOf(options.data, task, options));
   const print = await fingerprint(folder, tokenizer, model.device.name);
   const asked: EvaluatedModel = recurrentModel(model, tokenizer, { batchSize: options.batchSize });
   const cache = options.cache && path.join(options.cache, `${print.slice(0, 16)}.jsonl`);
@@ -96,7 +117,7 @@ export async function runTasks({ folder, model, tokenizer }: Checkpoint, options
     const { numFewshot, seed, bootstrap, signal, onProgress, onSample } = options;
     const split = exampleSplit(task);
     const wantsExamples = (numFewshot ?? task.fewshot.count) > 0 && split !== undefined && options.data !== undefined;
-    const examples = wantsExamples ? await loadDocuments(nodeFiles(), options.data as string, task, split) : undefined;
+    const examples = wantsExamples ? await splitOf(options.data as string, task, split, options) : undefined;
     const result = await runTask(answering, task, documents.slice(0, options.limit), {
       seed,
       bootstrap,
