@@ -137,10 +137,15 @@ export function bigramRun(device: Device, files: FileSystem, change: Partial<Tra
 }
 
 /** A run of a small differential Mamba-2 with dropout, the real thing. The model is the caller's to dispose of. */
-export function mambaRun(device: Device, files: FileSystem, change: Partial<TrainerOptions> = {}) {
+export function mambaRun(
+  device: Device,
+  files: FileSystem,
+  change: Partial<TrainerOptions> = {},
+  build: BuildOptions = {},
+) {
   const config: Partial<ModelConfig> = { vocabSize: VOCABULARY, dModel: 16, nLayers: 2, variant: "diffmamba2" };
   const sizes: Partial<ModelConfig> = { dState: 4, headDim: 8, chunkSize: 4, dropout: 0.1 };
-  return runOf(MambaLM.create({ ...config, ...sizes }, { device, seed: 7 }), files, change);
+  return runOf(MambaLM.create({ ...config, ...sizes }, { device, seed: 7, ...build }), files, change);
 }
 
 async function heldOut(model: TrainableModel): Promise<number> {

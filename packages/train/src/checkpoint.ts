@@ -12,6 +12,7 @@ import {
 import {
   type AdamW,
   type AdamWState,
+  type LossScaleState,
   type Module,
   type PublishedTensor,
   pack,
@@ -44,6 +45,8 @@ export interface TrainingState {
   readonly best: BestCheckpoint | null;
   /** What the batches' `state()` gave. */
   readonly data: Json;
+  /** Of a run in f16. */
+  readonly lossScale?: LossScaleState;
 }
 
 /** A training state as its file holds it. */
@@ -144,6 +147,16 @@ async function readState(files: FileSystem, path: string): Promise<StateFile> {
   }
   if (json.best !== null && !(isObject(json.best) && isCount(json.best.step) && typeof json.best.loss === "number")) {
     throw new RunError(path, `its "best" is ${shownJson(json.best as Json)}; expected null, or a step and a loss`);
+  }
+  const { lossScale } = json;
+  if (
+    lossScale !== undefined &&
+    !(isObject(lossScale) && typeof lossScale.scale === "number" && isCount(lossScale.steps))
+  ) {
+    throw new RunError(
+      path,
+      `its "lossScale" is ${shownJson(lossScale as Json)}; expected a scale and a count of steps`,
+    );
   }
   return json as unknown as StateFile;
 }

@@ -1,8 +1,8 @@
 // Layer: train. One training step as it goes to the device, and its numbers when they come back, a step later.
-// Knows models, batches and the optimizer. Knows no file and no event.
+// Knows models, batches and the optimizer. Knows no file, no event and no recording.
 
 import type { Batch } from "@diffmamba/datasets";
-import { type AdamW, trainStep } from "@diffmamba/nn";
+import { type AdamW, type LossScale, trainStep } from "@diffmamba/nn";
 import { noGrad, scope, type Tensor } from "@diffmamba/tensor";
 import type { LambdaValue } from "./metrics.js";
 import type { Lambda, TrainableModel } from "./model.js";
@@ -30,21 +30,50 @@ export interface LaunchOptions {
   readonly lr: number;
   readonly maxNorm: number;
   readonly withLambdas: boolean;
+  /** For f16. */
+  readonly lossScale?: LossScale;
 }
 
 /** A batch on the device. */
-function upload(
-  model: TrainableModel,
-  { tokens, targets, batchSize, length }: Batch,
-): { tokens: Tensor; targets: Tensor } {
+export interface DeviceBatch {
+  /** (B, L) i32 */
+  readonly tokens: Tensor;
+  readonly targets: Tensor;
+}
+
+export function upload(model: TrainableModel, { tokens, targets, batchSize, length }: Batch): DeviceBatch {
   const { device } = model;
   const shape = [batchSize, length];
   return { tokens: device.from(tokens, shape, "i32"), targets: device.from(targets, shape, "i32") };
 }
 
 /** Copies, as a lambda may be a parameter itself, which the next step changes. */
-function copies(lambdas: readonly Lambda[]): Lambda[] {
+export function copies(lambdas: readonly Lambda[]): Lambda[] {
   return lambdas.map(({ layer, value }) => ({ layer, value: value.clone() }));
+}
+
+export const targetsIn = (batches: readonly Batch[]): number =>
+  batches.reduce((sum, { targets }) => sum + targets.length, 0);
+
+/** What changes from step to step, each a tensor, so that the step can be recorded: see {@link takeStep}. */
+export interface StepInputs {
+  readonly batches: readonly DeviceBatch[];
+  /** () i32: the clock of the step's first micro-batch; the others go on from it. */
+  readonly clock: Tensor;
+}
+
+/** The computation of a step on the mean loss of its batches, with the learning rate that the optimizer has. */
+export function takeStep(
+  model: TrainableModel,
+  optimizer: AdamW,
+  { batches, clock }: StepInputs,
+  options: Pick<LaunchOptions, "maxNorm" | "lossScale">,
+): { readonly loss: Tensor; readonly norm: Tensor } {
+  const losses = batches.map(({ tokens, targets }, i) => () => {
+    noGrad(() => scope(() => model.clock.step.assign(i === 0 ? clock : clock.add(i))));
+    return model.loss(tokens, targets);
+  });
+  return trainStep(optimizer, losses, options);
 }
 
 /** Starts a step on the mean loss of its batches. Nothing is read back. */
@@ -52,20 +81,16 @@ export function launch(
   model: TrainableModel,
   optimizer: AdamW,
   batches: readonly Batch[],
-  { step, lr, maxNorm, withLambdas }: LaunchOptions,
+  { step, lr, withLambdas, ...options }: LaunchOptions,
 ): LaunchedStep {
-  const { loss, norm, lambdas } = scope(() => {
-    const losses = batches.map((batch, i) => {
-      const { tokens, targets } = upload(model, batch);
-      return () => {
-        model.clock.step.fillInPlace((step - 1) * batches.length + i);
-        return model.loss(tokens, targets);
-      };
-    });
-    const result = trainStep(optimizer, losses, { lr, maxNorm });
-    return { ...result, lambdas: withLambdas ? noGrad(() => copies(model.lambdas())) : [] };
+  const result = scope(() => {
+    const clock = model.device.full([], (step - 1) * batches.length, "i32");
+    optimizer.setRate(lr);
+    const inputs = { batches: batches.map((batch) => upload(model, batch)), clock };
+    const { loss, norm } = takeStep(model, optimizer, inputs, options);
+    return { loss, norm, lambdas: withLambdas ? noGrad(() => copies(model.lambdas())) : [] };
   });
-  return { step, lr, tokens: batches.reduce((sum, { targets }) => sum + targets.length, 0), loss, norm, lambdas };
+  return { step, lr, tokens: targetsIn(batches), ...result };
 }
 
 /** Reads the numbers of a step, waiting for it, and frees them on the device. */

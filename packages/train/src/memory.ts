@@ -14,6 +14,8 @@ export interface MemoryQuestion {
   readonly length: number;
   /** Batches of one step; 1 by default. Each is freed before the next. */
   readonly microBatches?: number;
+  /** Where it will run: the estimate follows its preferences, such as the chunks of its scans. */
+  readonly device?: Device;
   /** What is trained; everything, by default. */
   readonly groups?: (model: TrainableModel) => readonly ParameterGroup[];
 }
@@ -33,7 +35,7 @@ export interface MemoryEstimate {
 /** The memory of one training step of this model, batch and optimizer, to the byte as tensors are counted. */
 export async function estimateMemory(question: MemoryQuestion): Promise<MemoryEstimate> {
   const { build, batchSize, length, microBatches = 1, groups } = question;
-  await using device = shapesOnly();
+  await using device = shapesOnly(question.device);
   const model = build(device);
   if (model.device !== device) {
     throw new Error(
@@ -53,7 +55,7 @@ export async function estimateMemory(question: MemoryQuestion): Promise<MemoryEs
   abandon(launch(model, optimizer, batches, { step: 1, lr: 0, maxNorm: 1, withLambdas: false }));
   const total = device.memory().peakBytes;
 
-  const gradients = optimizer.parameters.reduce((sum, { storage }) => sum + storage.bytes, 0);
+  const gradients = optimizer.parameters.reduce((sum, { compute }) => sum + compute.storage.bytes, 0);
   optimizer.dispose();
   model.dispose();
   return {

@@ -3,7 +3,7 @@
 
 import type { Batches } from "@diffmamba/datasets";
 import type { FileSystem } from "@diffmamba/files";
-import type { AdamWSettings, ParameterGroup, Schedule } from "@diffmamba/nn";
+import type { AdamWSettings, LossScaleSettings, ParameterGroup, Schedule } from "@diffmamba/nn";
 import type { TrainEvent } from "./events.js";
 import { type JsonObject, toJson } from "./json.js";
 import type { LockHost } from "./lock.js";
@@ -25,6 +25,13 @@ export interface TrainerOptions {
   readonly data: Batches;
   /** Batches of one step, whose gradients are averaged; 1 by default. */
   readonly microBatches?: number;
+  /**
+   * Records a whole step once its shapes are steady, and replays it: the same bits, without the work of launching. By default where
+   * the backend prefers it; nowhere where it cannot.
+   */
+  readonly record?: boolean;
+  /** For a model that computes in f16 (see `compute` of `BuildOptions`), whose loss is scaled. */
+  readonly lossScale?: LossScaleSettings;
 
   readonly files: FileSystem;
   /** The run's folder. */
@@ -139,6 +146,13 @@ export function trainingRecord(options: ResolvedOptions): JsonObject {
     lrScale,
   }));
   const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8 } = options.adamw;
-  const { microBatches, maxNorm } = options;
-  return toJson({ ...own, microBatches, maxNorm, adamw: { beta1, beta2, eps }, groups }) as JsonObject;
+  const { microBatches, maxNorm, lossScale } = options;
+  const types = options.groups.flatMap(({ parameters }) => parameters.map(({ compute }) => compute.dtype));
+  const half = types.find((type) => type === "bf16" || type === "f16");
+  return toJson({
+    ...own,
+    ...{ microBatches, maxNorm, adamw: { beta1, beta2, eps }, groups },
+    ...(half !== undefined && { compute: half }),
+    ...(half === "f16" && lossScale !== undefined && { lossScale }),
+  }) as JsonObject;
 }

@@ -1,7 +1,7 @@
 // Layer: train. What is written while a run goes: lines of metrics and samples, events beside them, and checkpoints.
 // Knows the run's folder and its clock. Knows no device and does not decide when anything is due.
 
-import type { AdamW } from "@diffmamba/nn";
+import type { AdamW, LossScale } from "@diffmamba/nn";
 import { writeCheckpoint } from "./checkpoint.js";
 import type { BestCheckpoint } from "./events.js";
 import { toJson } from "./json.js";
@@ -22,6 +22,7 @@ const finite = (value: number): number | null => (Number.isFinite(value) ? value
 export interface Standing {
   readonly step: number;
   readonly optimizer: AdamW;
+  readonly lossScale: LossScale | undefined;
   readonly skipped: number;
   readonly best: BestCheckpoint | null;
 }
@@ -129,7 +130,7 @@ export class Recorder {
    * Makes a checkpoint, after every line up to it is on disk, and then lets old ones go.
    * @param published called once the checkpoint is the last one
    */
-  async checkpoint({ step, optimizer, skipped, best }: Standing, published: () => void): Promise<void> {
+  async checkpoint({ step, optimizer, lossScale, skipped, best }: Standing, published: () => void): Promise<void> {
     const { files, model, data, saveExtra, keepLast, keepBest } = this.options;
     const { folder, lock } = this.session;
     await this.flush();
@@ -141,6 +142,7 @@ export class Recorder {
       skipped,
       best: keepBest ? best : null,
       data: toJson(data.state()),
+      ...(lossScale && { lossScale: await lossScale.state() }),
     };
     await folder.publish(step, (path) =>
       writeCheckpoint(files, path, { model, optimizer, state, ...(saveExtra && { saveExtra }) }),

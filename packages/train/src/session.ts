@@ -1,7 +1,7 @@
 // Layer: train. The beginning and the end of a part of a run: the folder is locked, checked and cleaned, and what was saved is put back.
 // Knows the run's folder, its record and its checkpoints. Knows no step.
 
-import type { AdamW } from "@diffmamba/nn";
+import type { AdamW, LossScale } from "@diffmamba/nn";
 import { readCheckpoint, type TrainingState } from "./checkpoint.js";
 import { RunError } from "./errors.js";
 import { type JsonObject, toJson } from "./json.js";
@@ -37,13 +37,13 @@ export interface Session {
  * Locks the folder and makes it ready: for a new run, or, with `resume`, for the steps after the last checkpoint.
  * @throws RunError where the folder holds another run, or one of other settings, or is being written; FileError
  */
-export async function openSession(options: ResolvedOptions, optimizer: AdamW): Promise<Session> {
+export async function openSession(options: ResolvedOptions, optimizer: AdamW, lossScale?: LossScale): Promise<Session> {
   const { files, folder: path, host = pageHost() } = options;
   await files.makeDirectory(path);
   const folder = new RunFolder(files, path);
   const lock = await RunLock.acquire(files, folder.at(lockFile), host);
   try {
-    return { folder, lock, ...(await begin(options, folder, optimizer)) };
+    return { folder, lock, ...(await begin(options, folder, optimizer, lossScale)) };
   } catch (error) {
     await lock.release().catch(() => undefined);
     throw error;
@@ -54,6 +54,7 @@ async function begin(
   options: ResolvedOptions,
   folder: RunFolder,
   optimizer: AdamW,
+  lossScale: LossScale | undefined,
 ): Promise<Pick<Session, "state" | "resumedFrom" | "warnings">> {
   const settings = toJson(options.settings) as JsonObject;
   const training = trainingRecord(options);
@@ -90,6 +91,7 @@ async function begin(
     );
   }
   const state = last === undefined ? await freshState(options) : await restore(options, folder, last, optimizer);
+  if (lossScale !== undefined && state.lossScale !== undefined) lossScale.restore(state.lossScale);
   await writeRecord(folder, [...parts, part(step)]);
   return { state, warnings, ...(last !== undefined && { resumedFrom: folder.step(last) }) };
 }

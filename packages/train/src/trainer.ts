@@ -2,14 +2,15 @@
 // Knows the run's pieces (session, launched steps, logs, checkpoints). Knows no kind of model, no data format and no platform.
 
 import type { Batch } from "@diffmamba/datasets";
-import { AdamW } from "@diffmamba/nn";
+import { AdamW, LossScale } from "@diffmamba/nn";
 import { TrainingError } from "./errors.js";
 import type { BestCheckpoint, RunResult } from "./events.js";
-import { abandon, type LaunchedStep, launch, probe, settle } from "./launched.js";
+import { abandon, type LaunchedStep, probe, settle } from "./launched.js";
 import { macrotask } from "./macrotask.js";
 import type { Evaluation, Sample } from "./metrics.js";
 import { type ResolvedOptions, resolveOptions, type TrainerOptions } from "./options.js";
 import { Recorder } from "./recorder.js";
+import { Stepper } from "./replayed.js";
 import { lastFile, pointedStep } from "./runFolder.js";
 import { openSession, type Session } from "./session.js";
 
@@ -28,19 +29,37 @@ export class Trainer {
    */
   async run({ signal }: { readonly signal?: AbortSignal } = {}): Promise<RunResult> {
     const options = this.#options;
+    const { device } = options.model;
     const optimizer = new AdamW(options.groups, options.adamw);
+    const lossScale = computesInF16(optimizer) ? new LossScale(device, options.lossScale) : undefined;
+    const records = device.canRecord && (options.record ?? device.backend.prefersRecording ?? false);
+    const stepper = new Stepper(options.model, optimizer, records);
     try {
-      const session = await openSession(options, optimizer);
-      const loop = new Loop(options, optimizer, session);
+      const session = await openSession(options, optimizer, lossScale);
+      const loop = new Loop(options, { optimizer, lossScale, stepper }, session);
       try {
         return await loop.run(signal);
       } finally {
         await session.lock.release().catch(() => undefined);
       }
     } finally {
+      stepper.dispose();
+      lossScale?.dispose();
       optimizer.dispose();
     }
   }
+}
+
+/** Gradients of f16 vanish and overflow: the loss is scaled. */
+function computesInF16({ parameters }: AdamW): boolean {
+  return parameters.some((parameter) => parameter.compute.dtype === "f16");
+}
+
+/** What takes the steps. */
+interface Means {
+  readonly optimizer: AdamW;
+  readonly lossScale: LossScale | undefined;
+  readonly stepper: Stepper;
 }
 
 /** What is to be done after a step. */
@@ -49,6 +68,9 @@ interface Due {
   readonly sampling: boolean;
   readonly saving: boolean;
 }
+
+/** From the greatest scale of the loss, 2^24, to the least, 1. */
+const HALVINGS = 24;
 
 const nothing: Due = { evaluating: false, sampling: false, saving: false };
 
@@ -67,7 +89,7 @@ class Loop {
 
   constructor(
     readonly options: ResolvedOptions,
-    readonly optimizer: AdamW,
+    readonly means: Means,
     readonly session: Session,
   ) {
     const { step, skipped, best } = session.state;
@@ -108,11 +130,13 @@ class Loop {
     const before = this.#launched;
     const step = ++this.#step;
     const batches = await this.#nextBatches();
-    this.#launched = launch(options.model, this.optimizer, batches, {
+    const { lossScale, stepper } = this.means;
+    this.#launched = stepper.launch(batches, {
       step,
       lr: options.schedule(step - 1),
       maxNorm: options.maxNorm,
       withLambdas: step % options.lambdaEvery === 0 || step === options.steps,
+      ...(lossScale && { lossScale }),
     });
     if (before !== undefined) {
       const numbers = await this.#settle(before);
@@ -174,13 +198,22 @@ class Loop {
       return numbers;
     }
     this.#skipped++;
-    this.#recorder.warn(step, `the norm of the gradients is ${norm}; the step was skipped and changed nothing`);
-    if (this.#skipped >= this.options.maxSkipped) {
+    const halved = this.means.lossScale === undefined ? "" : ", and the scale of the loss was halved";
+    this.#recorder.warn(
+      step,
+      `the norm of the gradients is ${norm}; the step was skipped and changed nothing${halved}`,
+    );
+    if (this.#skipped >= this.#mostSkipped) {
       this.#recorder.write(launched, numbers);
       const what = `${this.#skipped} steps in a row had gradients of norm ${norm} at a learning rate of ${lr}`;
       throw this.#error(step, `${what}; lower the learning rate`, lr);
     }
     return numbers;
+  }
+
+  /** A loss scale may have to come down from its top to 1, a halving a step, before skipped steps mean anything. */
+  get #mostSkipped(): number {
+    return this.options.maxSkipped + (this.means.lossScale === undefined ? 0 : HALVINGS);
   }
 
   async #evaluate(): Promise<Evaluation> {
@@ -219,8 +252,9 @@ class Loop {
       if (!Number.isFinite(loss)) throw this.#error(step, `the loss is ${loss} after this step`, this.#lr);
     }
     const isBest = this.#best?.step === step;
-    const { optimizer } = this;
-    await this.#recorder.checkpoint({ step, optimizer, skipped: this.#skipped, best: this.#best }, () => {
+    const { optimizer, lossScale } = this.means;
+    const standing = { step, optimizer, lossScale, skipped: this.#skipped, best: this.#best };
+    await this.#recorder.checkpoint(standing, () => {
       this.#saved = step;
     });
     this.options.onEvent({ type: "checkpoint", step, path: this.session.folder.step(step), best: isBest });
