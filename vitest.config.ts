@@ -1,9 +1,19 @@
 // Layer: root. How every test runs: sources, not builds, through the condition `@diffmamba/source`.
 // The workspace's packages are pure, so their tests share a thread; apps and tools start processes,
 // so theirs have one each, and run one group after the other so that timings do not disturb each other.
+import { existsSync, readdirSync } from "node:fs";
+import process from "node:process";
 import { defineConfig } from "vitest/config";
 
 const conditions = ["@diffmamba/source", "module", "node", "development|production"];
+
+/** Where Vulkan drivers are installed, and Debian's Chromium keeps one that computes on the processor. */
+const driverFolders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+const softwareDriver = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
+// Without any other driver WebGPU is tested on that one. Dawn reads the variable when it is loaded, in a process of a worker.
+const hasDriver = driverFolders.some((folder) => existsSync(folder) && readdirSync(folder).length > 0);
+if (!hasDriver && existsSync(softwareDriver)) process.env.VK_ICD_FILENAMES ??= softwareDriver;
 
 export default defineConfig({
   resolve: { conditions },
@@ -18,8 +28,21 @@ export default defineConfig({
           name: "packages",
           sequence: { groupOrder: 0 },
           include: ["packages/*/src/**/*.test.ts"],
+          exclude: ["packages/backend-webgpu/**"],
           pool: "threads",
           isolate: false,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          // Dawn lives as long as its process, which all files share.
+          name: "webgpu",
+          sequence: { groupOrder: 0 },
+          include: ["packages/backend-webgpu/src/**/*.test.ts"],
+          pool: "forks",
+          isolate: false,
+          maxWorkers: 1,
         },
       },
       {

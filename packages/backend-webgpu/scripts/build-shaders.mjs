@@ -32,6 +32,8 @@ export const library: Readonly<Record<string, string>> = ${literal(path.join(fol
 if (!process.argv.includes("--check")) {
   writeFileSync(target, text);
 } else if (readFileSync(target, "utf8") !== text) {
-  console.error("src/shaders.generated.ts is stale: run `node packages/backend-webgpu/scripts/build-shaders.mjs`.");
+  process.stderr.write(
+    "src/shaders.generated.ts is stale: run `node packages/backend-webgpu/scripts/build-shaders.mjs`.\n",
+  );
   process.exitCode = 1;
 }

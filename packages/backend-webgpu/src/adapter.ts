@@ -67,5 +67,5 @@ export async function openBackend(gpu: GPU, powerPreference?: GPUPowerPreference
   });
   const { subgroupMinSize: min, subgroupMaxSize: max } = info;
   const subgroups = requiredFeatures.includes("subgroups") && min > 0 ? { min, max } : undefined;
-  return new WebGpuBackend(device, { name: describe(info), subgroups });
+  return new WebGpuBackend(device, { name: describe(info), subgroups, fallback: info.isFallbackAdapter ?? false });
 }

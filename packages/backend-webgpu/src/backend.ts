@@ -27,6 +27,8 @@ export interface WebGpuBackendOptions {
   /** The device in words. */
   readonly name: string;
   readonly subgroups: { readonly min: number; readonly max: number } | undefined;
+  /** It computes on the processor. */
+  readonly fallback: boolean;
 }
 
 export class WebGpuBackend implements Backend {
@@ -50,7 +52,7 @@ export class WebGpuBackend implements Backend {
 
   constructor(
     private readonly gpu: GPUDevice,
-    { name, subgroups }: WebGpuBackendOptions,
+    { name, subgroups, fallback }: WebGpuBackendOptions,
   ) {
     this.device = name;
     const fail = (error: BackendError) => this.#fail(error);
@@ -64,6 +66,7 @@ export class WebGpuBackend implements Backend {
     });
     const { limits } = gpu;
     const kernelLimits: KernelLimits = {
+      fallback,
       subgroups: subgroups !== undefined,
       subgroupMin: subgroups?.min ?? 0,
       subgroupMax: subgroups?.max ?? 0,

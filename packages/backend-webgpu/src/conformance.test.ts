@@ -7,8 +7,9 @@ import { webgpu, webgpuAvailability } from "./node.js";
 const availability = await webgpuAvailability();
 
 if (!availability.available) {
-  describe.skip(`the WebGPU backend: ${availability.reason}`, () =>
-    it("passes the conformance suite", () => undefined));
+  describe.skipIf(true)(`the WebGPU backend: ${availability.reason}`, () =>
+    it("passes the conformance suite", () => undefined),
+  );
 } else {
   describeConformance({ describe, it, afterAll }, `webgpu (${availability.device})`, await webgpu());
 }

@@ -49,6 +49,8 @@ export interface Dispatch {
 }
 
 export interface KernelLimits {
+  /** The device computes on the processor: it compiles for long and gains nothing by large tiles. */
+  readonly fallback: boolean;
   /** Whether shaders may use subgroups, and the smallest one's size. */
   readonly subgroups: boolean;
   readonly subgroupMin: number;

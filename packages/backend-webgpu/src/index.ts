@@ -3,6 +3,7 @@
 import { BackendError, Device, type DeviceOptions } from "@diffmamba/tensor";
 import { openBackend, probe } from "./adapter.js";
 
+export type { WebGpuBackend } from "./backend.js";
 export { type MatmulTuneOptions, tuneMatmul } from "./kernels/matmul.js";
 export type { MatmulTable } from "./kernels/matmulTuning.js";
 

@@ -1,7 +1,7 @@
 // The gradient of RMSNorm, from the saved rstd. A workgroup takes one group of channels of many rows, a team one row at a time;
 // what it needs of a row stays in registers, `held` items a thread. With v what is normalised and g = w dL/d(v rstd w):
 // dv = rstd g - v rstd^3 mean(g v). The sums over rows for dw stay in registers too, and leave as one row of `partial` for each
-// workgroup; where a group is wider than a team can hold, they wait in that row.
+// workgroup; where a group is wider than a team can hold, they wait in that row. With dsum, what reaches x beside the norm is added.
 
 #include grid
 #include items
@@ -55,7 +55,11 @@ fn store(row: u32, column: u32, inputs: Inputs, rstd: f32, mean: f32) {
 #if gate_first
   $dx[u.dx_at + row * u.dx_pitch + column] = dvalue * silu(inputs.z);
 #else
+#if HAS_dsum
+  $dx[u.dx_at + row * u.dx_pitch + column] = $dsum[u.dsum_at + row * u.dsum_pitch + column] + dvalue;
+#else
   $dx[u.dx_at + row * u.dx_pitch + column] = dvalue;
+#endif
 #endif
 #endif
 #if HAS_dz

@@ -17,12 +17,15 @@ interface Parameter {
   readonly fours: boolean;
   readonly items: number;
   readonly weightDecay: number;
+  /** A half-precision copy that is made in the same pass. */
+  readonly copy: View | undefined;
 }
 
-function parameterOf(views: Parameter["views"], weightDecay: number): Parameter {
+function parameterOf(views: Parameter["views"], weightDecay: number, copy: View | undefined): Parameter {
   const size = sizeOf(views.p.shape);
-  const fours = [size, ...Object.values(views).map(({ offset }) => offset)].every((n) => n % 4 === 0);
-  return { views, fours, items: size / (fours ? 4 : 1), weightDecay };
+  const offsets = [...Object.values(views), ...(copy ? [copy] : [])].map(({ offset }) => offset);
+  const fours = [size, ...offsets].every((n) => n % 4 === 0);
+  return { views, fours, items: size / (fours ? 4 : 1), weightDecay, copy };
 }
 
 /** log(beta) as far as a shader may see it: for 0 any number whose powers of e vanish. */
@@ -32,7 +35,8 @@ function logarithm(beta: number): number {
 
 export const adamwKernels = (context: KernelContext): Required<Pick<Kernels, "adamw">> => {
   const { copy } = copyKernels(context);
-  const parametersAtOnce = Math.max(1, Math.min(NAMES.length, Math.floor((context.limits.buffers - 1) / 4)));
+  const atOnce = (buffersEach: number) =>
+    Math.max(1, Math.min(NAMES.length, Math.floor((context.limits.buffers - 1) / buffersEach)));
 
   /** An f32 view with the values of `view`: itself, or a copy of half precision. */
   const widened = (view: View): View => {
@@ -46,24 +50,30 @@ export const adamwKernels = (context: KernelContext): Required<Pick<Kernels, "ad
     const { fours } = parameters[0];
     const buffers: Record<string, BufferUse> = { rates };
     const uniforms: Record<string, number | F32> = { ...shared };
+    const constants: Record<string, boolean> = { fours };
     const writes: string[] = [];
     let groups = 0;
-    for (const [i, { views, items, weightDecay }] of parameters.entries()) {
+    for (const [i, { views, items, weightDecay, copy: half }] of parameters.entries()) {
       const name = NAMES[i];
       for (const [part, view] of Object.entries(views)) {
         buffers[`${name}_${part}`] = fours ? { view, vec: 4 } : view;
         if (part !== "g") writes.push(`${name}_${part}`);
+      }
+      if (half !== undefined) {
+        buffers[`${name}_copy`] = fours ? half : { view: half, atomic: true };
+        constants[`${name}_${half.dtype}`] = true;
+        writes.push(`${name}_copy`);
       }
       uniforms[`${name}_items`] = items;
       uniforms[`${name}_decay`] = f32(weightDecay);
       uniforms[`${name}_from`] = groups;
       groups += Math.ceil(items / THREADS);
     }
-    context.run({ shader: "adamw", constants: { fours }, buffers, writes, uniforms, groups });
+    context.run({ shader: "adamw", constants, buffers, writes, uniforms, groups });
   };
 
   return {
-    adamw({ params, grads, m, v, lr, step, scale, norm }, { beta1, beta2, eps, weightDecay }) {
+    adamw({ params, grads, m, v, copies, lr, step, scale, norm }, { beta1, beta2, eps, weightDecay }) {
       const rates = context.temporary([5]);
       context.run({
         shader: "adamw-rates",
@@ -82,12 +92,13 @@ export const adamwKernels = (context: KernelContext): Required<Pick<Kernels, "ad
       const wide = params.map(widened);
       const parameters = params.flatMap((param, i) => {
         if (sizeOf(param.shape) === 0) return [];
-        return [parameterOf({ p: wide[i], g: widened(grads[i]), m: m[i], v: v[i] }, weightDecay[i])];
+        return [parameterOf({ p: wide[i], g: widened(grads[i]), m: m[i], v: v[i] }, weightDecay[i], copies?.[i])];
       });
       for (const fours of [true, false]) {
-        const list = parameters.filter((parameter) => parameter.fours === fours);
-        for (let from = 0; from < list.length; from += parametersAtOnce) {
-          update(list.slice(from, from + parametersAtOnce), rates, shared);
+        for (const copied of [true, false]) {
+          const list = parameters.filter((one) => one.fours === fours && (one.copy !== undefined) === copied);
+          const count = atOnce(copied ? 5 : 4);
+          for (let from = 0; from < list.length; from += count) update(list.slice(from, from + count), rates, shared);
         }
       }
       for (const [i, param] of params.entries()) if (wide[i] !== param) copy(wide[i], param);

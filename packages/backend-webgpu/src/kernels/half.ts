@@ -25,6 +25,7 @@ const outputPlaces = {
   layerNormBackward: 1,
   softmaxCrossEntropy: 1,
   softmaxCrossEntropyBackward: 1,
+  sample: 1,
   globalNorm: 1,
 } as const satisfies Partial<Record<keyof Kernels, number>>;
 

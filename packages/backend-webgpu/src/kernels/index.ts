@@ -4,6 +4,7 @@
 import type { Kernels } from "@diffmamba/tensor";
 import type { KernelContext } from "../context.js";
 import { adamwKernels } from "./adamw.js";
+import { addRmsNormKernels } from "./addRmsNorm.js";
 import { causalConv1dKernels } from "./causalConv1d.js";
 import { copyKernels } from "./copy.js";
 import { elementwiseKernels } from "./elementwise.js";
@@ -15,6 +16,7 @@ import { matmulKernels } from "./matmul.js";
 import { randomKernels } from "./random.js";
 import { reduceKernels } from "./reduce.js";
 import { rmsNormKernels } from "./rmsNorm.js";
+import { sampleKernels } from "./sample.js";
 import { selectiveScanKernels } from "./selectiveScan.js";
 import { selectiveScanBackwardKernels } from "./selectiveScanBackward.js";
 import { softmaxCrossEntropyKernels } from "./softmaxCrossEntropy.js";
@@ -32,8 +34,10 @@ export function createKernels(context: KernelContext): Kernels {
     ...selectiveScanKernels(context),
     ...selectiveScanBackwardKernels(context),
     ...rmsNormKernels(context),
+    ...addRmsNormKernels(context),
     ...layerNormKernels(context),
     ...softmaxCrossEntropyKernels(context),
+    ...sampleKernels(context),
     ...globalNormKernels(context),
     ...adamwKernels(context),
   };

@@ -248,11 +248,12 @@ class Matmul {
     const { splits, chunk, groups } = plan;
     const to = splits > 1 ? this.#context.temporary([batch * splits, few.outer, wide.outer], "f32") : out;
     const adds = accumulate && splits === 1;
+    const rolled = this.#context.limits.fallback;
     const fewVec = dot && element !== "f32" && few.contiguous === "inner" && aligned(few, 4);
     const text =
       "team" in plan
         ? this.#text(`dot ${few.outer} ${plan.rows} ${element} ${plan.team} ${Number(fewVec)} ${Number(adds)}`, () =>
-            dotShader({ few: few.outer, element, fewVec, team: plan.team, rows: plan.rows, accumulate: adds }),
+            dotShader({ few: few.outer, element, fewVec, team: plan.team, rows: plan.rows, accumulate: adds, rolled }),
           )
         : this.#text(`columns ${few.outer} ${element} ${plan.across} ${Number(adds)}`, () =>
             columnsShader({
@@ -260,6 +261,7 @@ class Matmul {
               element: element === "f32" ? "f32" : "f32x4",
               across: plan.across,
               accumulate: adds,
+              rolled,
             }),
           );
     const fewUnit = fewVec ? 4 : 1;

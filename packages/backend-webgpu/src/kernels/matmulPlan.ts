@@ -2,6 +2,7 @@
 // What changes the order of a sum follows from sizes alone; the tile, which does not, may follow a measured table.
 // Pure functions over sizes. Knows no device, no buffer and no shader text.
 
+import type { KernelLimits } from "../context.js";
 import type { TileVariant } from "./matmulTile.js";
 import { tileSize } from "./matmulTile.js";
 
@@ -97,6 +98,17 @@ export const tileVariants: readonly TileVariant[] = [
   { name: "32x32x16", warps: [2, 1], lanes: [4, 8], thread: [4, 4], depth: 16, stages: 1 },
 ];
 
+/** For devices that compute on the processor: there large tiles only take longer to compile. */
+const rolledVariant: TileVariant = {
+  name: "32x32x16r",
+  warps: [2, 1],
+  lanes: [4, 8],
+  thread: [4, 4],
+  depth: 16,
+  stages: 1,
+  rolled: true,
+};
+
 /** Throughput of each variant where there is work for all processors, relative to one another. */
 export type Throughput = Readonly<Record<string, number>>;
 
@@ -115,7 +127,8 @@ export const assumedThroughput: Throughput = {
 };
 
 /** The variants whose workgroups the device takes. */
-export function possibleVariants(workgroupSize: number, workgroupBytes: number): TileVariant[] {
+export function possibleVariants({ workgroupSize, workgroupBytes, fallback }: KernelLimits): readonly TileVariant[] {
+  if (fallback) return [rolledVariant];
   return tileVariants.filter((variant) => {
     const { threads, bytes } = tileSize(variant);
     return threads <= workgroupSize && bytes <= workgroupBytes;
@@ -135,7 +148,7 @@ export function chooseVariant(
     const rounds = Math.ceil(tiles / processors);
     // Eight warps are what a processor needs to be busy.
     const busy = Math.min(1, (rounds * threads) / 256);
-    const rate = throughput[variant.name] ?? assumedThroughput[variant.name];
+    const rate = throughput[variant.name] ?? assumedThroughput[variant.name] ?? 1;
     return (rounds * rows * columns) / (rate * busy);
   };
   const [first, ...others] = variants;

@@ -30,6 +30,8 @@ export interface DotForm {
   /** Rows of the wide operand that a team takes at once; `few` x `rows` is at most 8. */
   readonly rows: number;
   readonly accumulate: boolean;
+  /** Reads one after the other: slower, but soon compiled. */
+  readonly rolled: boolean;
 }
 
 export interface ColumnsForm {
@@ -38,6 +40,7 @@ export interface ColumnsForm {
   /** Threads side by side along the contiguous axis; the others of the workgroup share k. */
   readonly across: number;
   readonly accumulate: boolean;
+  readonly rolled: boolean;
 }
 
 const count = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
@@ -119,7 +122,7 @@ function fewVectors({ element, fewVec }: DotForm, row: number, k: string): { lin
  * an operand in units of its binding, but for the few where it is not bound as vec4s.
  */
 export function dotShader(form: DotForm): { readonly name: string; readonly text: string } {
-  const { few, element, fewVec, team, rows, accumulate } = form;
+  const { few, element, fewVec, team, rows, accumulate, rolled } = form;
   const unit = elementsPerRead[element];
   const teams = skinnyThreads / team;
   const values = few * rows;
@@ -137,7 +140,7 @@ export function dotShader(form: DotForm): { readonly name: string; readonly text
     ];
   };
   // Enough reads in flight in a thread to cover the way to memory.
-  const together = Math.max(1, Math.floor(4 / rows));
+  const together = rolled ? 1 : Math.max(1, Math.floor(4 / rows));
   const whole = (name: string): string =>
     vector === "f32" ? name : `(${name}.x + ${name}.y) + (${name}.z + ${name}.w)`;
   const segments = Math.max(1, team / 32);
@@ -183,15 +186,15 @@ ${signature} {
   workgroupBarrier();`
       : ""
   }
-  if (lane < ${teams * values}u) {
+  for (var value = lane; value < ${teams * values}u; value += ${skinnyThreads}u) {
     var sum = 0.0;
     ${
       segments > 1
-        ? `for (var i = 0u; i < ${segments}u; i++) { sum += segments[lane * ${segments}u + i]; }`
-        : `for (var i = 0u; i < ${team}u; i++) { sum += sums[lane * ${stride}u + i]; }`
+        ? `for (var i = 0u; i < ${segments}u; i++) { sum += segments[value * ${segments}u + i]; }`
+        : `for (var i = 0u; i < ${team}u; i++) { sum += sums[value * ${stride}u + i]; }`
     }
-    let row = (id % u.groups_each) * ${teams * rows}u + lane / ${values}u * ${rows}u + lane % ${rows}u;
-    let at = out_base + lane % ${values}u / ${rows}u * u.out_few + row * u.out_wide;
+    let row = (id % u.groups_each) * ${teams * rows}u + value / ${values}u * ${rows}u + value % ${rows}u;
+    let at = out_base + value % ${values}u / ${rows}u * u.out_few + row * u.out_wide;
     if (row < u.wide) { ${write("at", "sum", accumulate)} }
   }
 }
@@ -205,11 +208,11 @@ ${signature} {
  * share k and add up in workgroup memory. Uniforms as in {@link dotShader}; `wide` counts columns in reads.
  */
 export function columnsShader(form: ColumnsForm): { readonly name: string; readonly text: string } {
-  const { few, element, across, accumulate } = form;
+  const { few, element, across, accumulate, rolled } = form;
   const unit = elementsPerRead[element];
   const vector = element === "f32" ? "f32" : "vec4f";
   const parts = skinnyThreads / across;
-  const together = 4;
+  const together = rolled ? 1 : 4;
   const step = (k: string, i: number): string[] => [
     `let w${i} = $wide[column + (${k}) * u.wide_pitch];`,
     ...count(few).map((f) => `let x${f}_${i} = $few[few_base + ${f}u * u.few_outer + (${k}) * u.few_inner];`),
@@ -229,8 +232,12 @@ ${signature} {
     .map((f) => `var sum${f}: ${vector};`)
     .join("\n  ")}
   var k = begin + lane / ${across}u;
-  for (; k + ${(together - 1) * parts}u < end; k += ${together * parts}u) {
+  ${
+    together > 1
+      ? `for (; k + ${(together - 1) * parts}u < end; k += ${together * parts}u) {
     ${[...ks.flatMap(step), ...count(together).flatMap(add)].join("\n    ")}
+  }`
+      : ""
   }
   for (; k < end; k += ${parts}u) {
     ${[...step("k", 0), ...add(0)].join("\n    ")}

@@ -15,6 +15,8 @@ export interface TileVariant {
   readonly depth: number;
   /** Tiles held in workgroup memory: 2 fill one while the other is read. */
   readonly stages: 1 | 2;
+  /** The steps along k are a loop: slower, but soon compiled. */
+  readonly rolled?: true;
 }
 
 /** The axis of an operand that is contiguous in memory: k, the inner one, or the one that the product keeps. */
@@ -166,12 +168,12 @@ function loader(plan: LoaderPlan): Loader {
 }
 
 /** All products of one step: for each k, the thread's rows of a by its columns of b. */
-function products({ lanes, thread, depth }: TileVariant): string[] {
+function products({ lanes, thread, depth, rolled }: TileVariant): string[] {
   const [down, across] = [vectors(thread[0] / 4), vectors(thread[1] / 4)];
-  const lines = (k: number): string[] => [
+  const lines = (k: string): string[] => [
     "{",
-    ...down.map((i) => `let a${i} = tile_a[stage][${k}u][row_slot + ${i * lanes[0]}u];`),
-    ...across.map((j) => `let b${j} = tile_b[stage][${k}u][column_slot + ${j * lanes[1]}u];`),
+    ...down.map((i) => `let a${i} = tile_a[stage][${k}][row_slot + ${i * lanes[0]}u];`),
+    ...across.map((j) => `let b${j} = tile_b[stage][${k}][column_slot + ${j * lanes[1]}u];`),
     ...down.flatMap((i) =>
       ["x", "y", "z", "w"].flatMap((part, r) =>
         across.map((j) => `sum${4 * i + r}_${j} = fma(vec4f(a${i}.${part}), b${j}, sum${4 * i + r}_${j});`),
@@ -179,7 +181,8 @@ function products({ lanes, thread, depth }: TileVariant): string[] {
     ),
     "}",
   ];
-  return vectors(depth).flatMap(lines);
+  if (rolled) return [`for (var step = 0u; step < ${depth}u; step++)`, ...lines("step")];
+  return vectors(depth).flatMap((k) => lines(`${k}u`));
 }
 
 /** Writes four columns of a row, if the product has them. */

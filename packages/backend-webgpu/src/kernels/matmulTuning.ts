@@ -2,6 +2,7 @@
 // The table only chooses between variants that give the same bits. Knows views, memory and clocks; stores nothing itself.
 
 import type { Backend, View } from "@diffmamba/tensor";
+import type { KernelLimits } from "../context.js";
 import { possibleVariants, type Throughput } from "./matmulPlan.js";
 import type { TileVariant } from "./matmulTile.js";
 
@@ -34,8 +35,8 @@ export class MatmulTuning {
   /** Goes up with every change, so that remembered choices can be dropped. */
   changes = 0;
 
-  constructor(limits: { readonly workgroupSize: number; readonly workgroupBytes: number }) {
-    this.variants = possibleVariants(limits.workgroupSize, limits.workgroupBytes);
+  constructor(limits: KernelLimits) {
+    this.variants = possibleVariants(limits);
   }
 
   get table(): MatmulTable | undefined {
