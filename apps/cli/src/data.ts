@@ -18,7 +18,7 @@ import { ByteTokenizer, loadTokenizer, type Tokenizer, text8Tokenizer } from "@d
 import { CommandError } from "./errors.js";
 import type { Settings } from "./settings/schema.js";
 
-const endings = ["", ".txt", ".xz", ".gz", ".txt.xz", ".txt.gz"];
+const endings = ["", ".txt", ".xz", ".gz", ".zip", ".txt.xz", ".txt.gz"];
 
 /**
  * The path of a --data argument: itself, or where there is nothing and it is a plain name, a file or store of that name in the folder
@@ -51,6 +51,14 @@ function checkFile(file: string): void {
   );
 }
 
+/** The path of a tokenizer: itself, or a folder of that name below `tokenizers` in the folder DIFFMAMBA_DATA. */
+export function tokenizerPath(setting: string): string {
+  const folder = process.env.DIFFMAMBA_DATA;
+  if (existsSync(setting) || folder === undefined || folder === "") return setting;
+  const mirrored = path.join(folder, "tokenizers", setting);
+  return existsSync(mirrored) ? mirrored : setting;
+}
+
 /** The tokenizer that a setting names: undefined for "characters", which are those of the text itself. */
 export async function namedTokenizer(files: FileSystem, setting: string): Promise<Tokenizer | undefined> {
   switch (setting) {
@@ -61,7 +69,7 @@ export async function namedTokenizer(files: FileSystem, setting: string): Promis
     case "text8":
       return text8Tokenizer();
     default:
-      return loadTokenizer(files, setting);
+      return loadTokenizer(files, tokenizerPath(setting));
   }
 }
 

@@ -10,6 +10,7 @@ import { registerEval } from "./commands/eval.js";
 import { registerGenerate } from "./commands/generate.js";
 import { registerProbe } from "./commands/probe.js";
 import { registerReport } from "./commands/report.js";
+import { registerTokenizer } from "./commands/tokenizer.js";
 import { registerTrain } from "./commands/train.js";
 import { exitCodeOf, exitCodes, formatError, messageOf } from "./errors.js";
 import { didYouMean } from "./suggest.js";
@@ -63,6 +64,7 @@ export function createProgram(json: boolean): Command {
     registerGenerate,
     registerConvert,
     registerData,
+    registerTokenizer,
     registerProbe,
     registerReport,
     registerDoctor,

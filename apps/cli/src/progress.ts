@@ -1,14 +1,16 @@
 // Layer: apps/cli. How far a preparation or an evaluation is, on stderr: a bar where it is a terminal, a line now and then where not.
 // Knows their progress. Knows no command; a run of training has a bar of its own.
 import process from "node:process";
-import type { PrepareProgress } from "@diffmamba/datasets";
+import type { DocumentProgress, DownloadProgress, PrepareProgress } from "@diffmamba/datasets";
 import type { EvaluationProgress, TaskProgress } from "@diffmamba/eval";
 import cliProgress from "cli-progress";
 import type { Terminal } from "./terminal.js";
 import { count } from "./text.js";
 
-/** Milliseconds between two lines where stderr is no terminal, and before the first one. */
+/** Milliseconds between two lines where stderr is no terminal, and before the first one unless told. */
 const lineEvery = 10_000;
+/** Before the first line of what prepares data. */
+const firstLine = 2_000;
 
 export interface Progress<T> {
   show(progress: T): void;
@@ -16,9 +18,9 @@ export interface Progress<T> {
 }
 
 /** A bar, or lines, of one thing that goes from 0 to a total. */
-function progressBar(terminal: Terminal, title: string) {
+export function progressBar(terminal: Terminal, title: string, first = lineEvery) {
   let bar: cliProgress.SingleBar | undefined;
-  let nextLine = Date.now() + lineEvery;
+  let nextLine = Date.now() + first;
   return {
     update(value: number, total: number, text: string): void {
       if (terminal.interactive) {
@@ -44,16 +46,35 @@ function progressBar(terminal: Terminal, title: string) {
   };
 }
 
-/** The progress of a data preparation. */
-export function showPreparation(terminal: Terminal): Progress<PrepareProgress> {
-  const bar = progressBar(terminal, "preparing");
+const megabytes = (bytes: number): string => `${count(Math.round(bytes / 1e6))} MB`;
+
+/** The progress of a data preparation: downloads, and what is read. Where the end is not known the bar stays empty. */
+export function showPreparation(terminal: Terminal): Progress<PrepareProgress | DocumentProgress | DownloadProgress> {
+  let phase = "";
+  let bar = progressBar(terminal, "preparing", firstLine);
+  let next = 0;
   return {
-    show({ phase, bytes, total }) {
-      const read = `${count(Math.round(bytes / 1e6))} MB ${phase === "measure" ? "measured" : "encoded"}`;
-      // The measuring pass does not know its end: the bar stays empty until the second one.
-      bar.update(total === undefined ? 0 : bytes, total ?? 1, read);
+    show(progress) {
+      // It may be called for every one of millions of documents.
+      if (progress.phase === phase && Date.now() < next) return;
+      next = Date.now() + 50;
+      if (progress.phase !== phase && terminal.interactive) {
+        bar.end(); // another phase has another end
+        bar = progressBar(terminal, "preparing", firstLine);
+      }
+      phase = progress.phase;
+      if ("documents" in progress) {
+        const { documents, characters } = progress;
+        const done = `${count(documents)} documents, ${count(Math.round(characters / 1e6))} million characters`;
+        bar.update(0, 1, `${done} ${phase === "measure" ? "measured" : "read"}`);
+        return;
+      }
+      const { bytes, total } = progress;
+      const done = { download: "fetched", check: "checked", measure: "measured", encode: "encoded" }[progress.phase];
+      const of = total === undefined ? "" : ` of ${megabytes(total)}`;
+      bar.update(total === undefined ? 0 : bytes, total ?? 1, `${megabytes(bytes)}${of} ${done}`);
     },
-    end: bar.end,
+    end: () => bar.end(),
   };
 }
 

@@ -22,6 +22,8 @@ export interface DocumentShares {
   readonly valid?: number;
   readonly test?: number;
   readonly seed?: number;
+  /** Leaves out a split that no document was drawn for, which is an error otherwise. */
+  readonly optional?: boolean;
 }
 
 export interface PrepareDocumentsOptions extends WriteOptions {
@@ -125,6 +127,7 @@ export async function prepareDocuments(options: PrepareDocumentsOptions): Promis
       options: { strip: false, newline: "keep", ...(boundaries && { eos: eos ?? null }) },
       documents: boundaries,
       splits,
+      ...(shares.optional && { optional: ["valid", "test"] }),
       settings: { shares, splits: sources.map(([split, { name }]) => [split, name]) },
       ...(options.check && { check: ({ splits: found }) => options.check?.({ documents, splits: found }) }),
     },

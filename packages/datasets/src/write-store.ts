@@ -54,8 +54,9 @@ export interface WritePlan {
   readonly options: StoreManifest["options"];
   /** Keeps the places of documents. */
   readonly documents: boolean;
-  /** Splits that the store must have, in their order. */
+  /** Splits that the store must have, in their order; those of `optional` are left out where they have no token. */
   readonly splits: readonly string[];
+  readonly optional?: readonly string[];
   /** Everything else that decides what is written. */
   readonly settings?: unknown;
   /** Called when all has been read, before the store is put in its place; throws where the source was not what it should be. */
@@ -251,11 +252,12 @@ async function attempt(plan: WritePlan, options: WriteOptions, temporary: string
       await (encoder as Partial<AsyncDisposable>)[Symbol.asyncDispose]?.();
     }
     const found = await writer.finish();
-    for (const split of plan.splits) {
-      if ((found[split]?.tokens ?? 0) === 0)
-        throw new StoreError(sourceName, `split "${split}" has no tokens; ${everySplit}`);
-    }
-    const splits = Object.fromEntries(plan.splits.map((split) => [split, found[split] as SplitManifest]));
+    const present = plan.splits.filter((split) => {
+      if ((found[split]?.tokens ?? 0) > 0) return true;
+      if (plan.optional?.includes(split)) return false;
+      throw new StoreError(sourceName, `split "${split}" has no tokens; ${everySplit}`);
+    });
+    const splits = Object.fromEntries(present.map((split) => [split, found[split] as SplitManifest]));
     plan.check?.({ bytes: run.bytes, splits });
     await saveTokenizer(files, temporary, tokenizer);
     const manifest: StoreManifest = {

@@ -1,113 +1,115 @@
-// Layer: apps/cli, commands. `data prepare`: a file into a token store.
-import {
-  dataSets,
-  type PrepareProgress,
-  prepareBytes,
-  prepareDataSet,
-  prepareText,
-  type TokenStore,
-} from "@diffmamba/datasets";
-import { nodeFiles } from "@diffmamba/files/node";
-import { type Command, Option } from "commander";
-import { findData, namedTokenizer } from "../data.js";
-import { UsageError } from "../errors.js";
-import { addJsonOption, numberBetween } from "../options.js";
+// Layer: apps/cli, commands. `data prepare`: a data set, a file, a folder or a data set of the hub into a token store.
+// Knows the flags. Knows nothing of how it is done (preparing/).
+import { babiVariants, type TokenStore } from "@diffmamba/datasets";
+import { stopSignals } from "@diffmamba/train/node";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { StoppedError } from "../errors.js";
+import { addJsonOption, numberBetween, wholeNumber } from "../options.js";
+import { checkFlags, kindNames, type PrepareFlags } from "../preparing/flags.js";
+import { prepare } from "../preparing/prepare.js";
 import type { Context } from "../program.js";
 import { showPreparation } from "../progress.js";
-import { didYouMean } from "../suggest.js";
 import type { Terminal } from "../terminal.js";
+import { count } from "../text.js";
 
-interface PrepareFlags {
-  readonly from: string;
-  readonly out: string;
-  readonly tokenizer?: string;
-  readonly newline?: "keep" | "drop";
-  readonly valid?: number;
-  readonly test?: number;
-  readonly strip?: boolean;
-  readonly name?: string;
-  readonly overwrite?: boolean;
+const symbolNames: Readonly<Record<string, string>> = { "tokenizer.json": "tokens", words: "words" };
+
+function show(terminal: Terminal, { path, manifest, vocabSize }: TokenStore): void {
+  const { name, tokenizer, source, splits } = manifest;
+  const lines = Object.entries(splits).map(([split, { tokens, shards, documents }]) => {
+    const more = [
+      ...(documents === undefined ? [] : [`${count(documents.count)} documents`]),
+      ...(shards === undefined || shards.length < 2 ? [] : [`${shards.length} files`]),
+    ];
+    return `  ${split.padEnd(6)} ${count(tokens)} tokens${more.length === 0 ? "" : ` (${more.join(", ")})`}`;
+  });
+  terminal.result(
+    { store: path, name, vocabSize, tokenizer: tokenizer.kind, source, splits },
+    [`${path}: ${name}, ${count(vocabSize)} ${symbolNames[tokenizer.kind] ?? "symbols"}`, ...lines].join("\n"),
+  );
 }
 
-const kinds = [...Object.keys(dataSets), "text", "bytes"];
-
-/** Flags that only plain files have: a known data set is split and stripped as it always is. */
-const plainFlags = ["tokenizer", "valid", "test", "strip", "name"] as const;
-
-function checkFlags(kind: string, flags: PrepareFlags): void {
-  if (!kinds.includes(kind))
-    throw new UsageError(`data prepare ${kind}: no such kind of data.${didYouMean(kind, kinds, 9)}`);
-  const wrong = Object.hasOwn(dataSets, kind)
-    ? plainFlags.find((name) => flags[name] !== undefined)
-    : flags.newline !== undefined && kind === "text"
-      ? "newline"
-      : kind === "bytes" && flags.tokenizer !== undefined
-        ? "tokenizer"
-        : undefined;
-  if (wrong !== undefined) throw new UsageError(`--${wrong} does not go with data prepare ${kind}.`);
-}
-
-async function prepare(
-  kind: string,
-  flags: PrepareFlags,
-  onProgress: (progress: PrepareProgress) => void,
-): Promise<TokenStore> {
-  const { valid = 0.05, test = 0.05, newline, strip, name, overwrite } = flags;
-  const files = nodeFiles();
-  const common = { files, source: findData(flags.from), out: flags.out, onProgress, ...(overwrite && { overwrite }) };
-  if (Object.hasOwn(dataSets, kind)) return prepareDataSet(kind, { ...common, ...(newline && { newline }) });
-  const splits = { ...(valid > 0 && { valid: { fraction: valid } }), ...(test > 0 && { test: { fraction: test } }) };
-  const plain = { ...common, splits, ...(strip && { strip }), ...(name !== undefined && { name }) };
-  if (kind === "bytes") return prepareBytes({ ...plain, ...(newline && { newline }) });
-  const tokenizer = await namedTokenizer(files, flags.tokenizer ?? "characters");
-  return prepareText({ ...plain, ...(tokenizer && { tokenizer }) });
-}
-
-async function run(terminal: Terminal, kind: string, flags: PrepareFlags): Promise<void> {
-  checkFlags(kind, flags);
+async function run(terminal: Terminal, what: string, flags: PrepareFlags): Promise<void> {
+  const wanted = checkFlags(what, flags);
+  using stop = stopSignals({
+    onStop: () => terminal.note("stopping: what has been done is brought to the disk; once more to stop at once"),
+  });
   const progress = showPreparation(terminal);
-  let store: TokenStore;
   try {
-    store = await prepare(kind, flags, progress.show);
+    show(terminal, await prepare(wanted, { flags, signal: stop.signal, onProgress: progress.show }));
+  } catch (error) {
+    if (stop.received === undefined || stop.exitCode === undefined) throw error;
+    throw new StoppedError(
+      `stopped by ${stop.received}; the store is not there yet. The same command goes on from where it was.`,
+      stop.exitCode,
+    );
   } finally {
     progress.end();
   }
-  const { path, manifest, vocabSize } = store;
-  const splits = Object.entries(manifest.splits);
-  terminal.result(
-    {
-      store: path,
-      name: manifest.name,
-      vocabSize,
-      tokenizer: manifest.tokenizer.kind,
-      source: manifest.source,
-      splits: manifest.splits,
-    },
-    [
-      `${path}: ${manifest.name}, ${vocabSize.toLocaleString("en-US")} ${manifest.tokenizer.kind === "tokenizer.json" ? "tokens" : "symbols"}`,
-      ...splits.map(([split, { tokens }]) => `  ${split.padEnd(6)} ${tokens.toLocaleString("en-US")} tokens`),
-    ].join("\n"),
-  );
 }
+
+/** Reads `1,2,5`. */
+function taskList(text: string): number[] {
+  const tasks = text.split(",").map((part) => Number(part.replace(/^qa/, "")));
+  if (!tasks.every((task) => Number.isInteger(task) && task >= 1 && task <= 20)) {
+    throw new InvalidArgumentError("It must be numbers of tasks from 1 to 20, such as 1,2,5.");
+  }
+  return [...new Set(tasks)].sort((a, b) => a - b);
+}
+
+const names = (text: string): string[] =>
+  text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
 
 export function registerData(program: Command, context: Context): void {
   const data = program.command("data").description("Prepare data.");
   const command = data
     .command("prepare")
-    .argument("<kind>", `what the file holds: ${kinds.join(", ")}`)
-    .summary("make a token store from a file")
+    .argument("<what>", `${kindNames.join(", ")}, hf:OWNER/NAME, or a path`)
+    .summary("make a token store")
     .description(
-      "Makes a token store from a local file; .gz and .xz are unpacked on the way. text8, enwik8 and wiki8 are split as their\n" +
-        "published figures want it, and a file of another size is refused under their names.",
+      "Makes a token store. A data set by its name is taken from --from, from the folder DIFFMAMBA_DATA, or fetched from its public\n" +
+        "address; anything else is refused under its name. A path, or text with --from, is a text file, a .jsonl or .parquet file, or a\n" +
+        "folder of them; .gz, .xz and .zip are unpacked on the way. hf:OWNER/NAME is a data set on the Hugging Face hub. Ctrl-C keeps\n" +
+        "what has been done: the same command goes on from there.",
     )
-    .requiredOption("--from <file>", "the file, or its name in the folder DIFFMAMBA_DATA")
+    .option("--from <path>", "a local copy, or its name in the folder DIFFMAMBA_DATA")
     .requiredOption("--out <folder>", "where the store goes")
-    .option("--tokenizer <name>", "text: characters (of the text), text8, or a folder or file with a tokenizer")
+    .option("--tokenizer <name>", "characters (of the text), text8, bytes, or a folder or file with a tokenizer")
     .addOption(new Option("--newline <what>", "enwik8 and bytes: newline bytes stay or go").choices(["keep", "drop"]))
-    .option("--valid <share>", "text and bytes: share of the valid split (default: 0.05)", numberBetween(0, 0.99))
-    .option("--test <share>", "text and bytes: share of the test split (default: 0.05)", numberBetween(0, 0.99))
-    .option("--strip", "text and bytes: leave out white space at both ends of each split")
-    .option("--name <name>", "text and bytes: the data's name in the store")
+    .addOption(
+      new Option("--level <level>", "wikitext-103: words (default), or raw for a tokenizer").choices(["words", "raw"]),
+    )
+    .addOption(
+      new Option("--eos <which>", "wikitext-103: one token a line's end, or two as in the paper's code").choices([
+        "standard",
+        "doubled",
+      ]),
+    )
+    .addOption(new Option("--variant <folder>", "babi: which of its folders (default: en)").choices(babiVariants))
+    .option("--tasks <list>", "babi: numbers of tasks, such as 1,2,5", taskList)
+    .option("--field <name>", "the field or column with the text (default: text)")
+    .option("--config <name>", "hf: the data set's configuration")
+    .option("--revision <name>", "hf: a branch, tag or commit")
+    .option(
+      "--splits <list>",
+      "hf: its splits, such as train,valid (default: train, of which shares are held out)",
+      names,
+    )
+    .option("--valid <share>", "share of the valid split (default: 0.05)", numberBetween(0, 0.99))
+    .option("--test <share>", "share of the test split (default: 0.05)", numberBetween(0, 0.99))
+    .option("--split-seed <n>", "which documents are held out (default: 0)", wholeNumber(0))
+    .option("--strip", "a text or bytes: leave out white space at both ends of each split")
+    .option("--name <name>", "the data's name in the store")
+    .option(
+      "--threads <n>",
+      "threads that encode; the store is the same with any number (default: the processors)",
+      wholeNumber(1, 256),
+    )
+    .option("--shard-tokens <n>", "tokens of a file (default: 134217728)", wholeNumber(1))
+    .option("--downloads <folder>", "where downloads are kept (default: ~/.cache/diffmamba/data)")
     .option("--overwrite", "replace a store that is there");
   addJsonOption(command).action(context.run(run));
 }
