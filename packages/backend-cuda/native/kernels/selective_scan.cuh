@@ -45,34 +45,69 @@ struct ScanBlock {
   }
 };
 
-/// Eight elements as they lie in memory.
+/// Eight elements as they lie in memory, in words.
 template <typename T>
 struct Eight {
-  Vector<T, kVector<T>> at[8 / kVector<T>];
+  static constexpr int vectors = 8 / kVector<T>;
+  uint4 at[vectors];
 
+  __device__ __forceinline__ uint32_t word(int i) const {
+    const uint4& v = at[i / 4];
+    return i % 4 == 0 ? v.x : i % 4 == 1 ? v.y : i % 4 == 2 ? v.z : v.w;
+  }
   /// The first `count` of them; zeros after. With `aligned`, `from` is a multiple of 16 bytes.
   __device__ __forceinline__ void load(const T* from, int count, bool aligned) {
-    if (aligned && count >= 8) {
+    if (aligned && (count >= 8 || count <= 0)) {
 #pragma unroll
-      for (int i = 0; i < 8 / kVector<T>; i++) at[i] = reinterpret_cast<const Vector<T, kVector<T>>*>(from)[i];
+      for (int i = 0; i < vectors; i++) at[i] = count > 0 ? reinterpret_cast<const uint4*>(from)[i] : make_uint4(0, 0, 0, 0);
     } else {
+      Vector<T, 8> v;
 #pragma unroll
-      for (int i = 0; i < 8; i++) at[i / kVector<T>].at[i % kVector<T>] = i < count ? from[i] : from_float<T>(0.0f);
+      for (int i = 0; i < 8; i++) v.at[i] = i < count ? from[i] : from_float<T>(0.0f);
+#pragma unroll
+      for (int i = 0; i < vectors; i++) at[i] = reinterpret_cast<const uint4*>(&v)[i];
     }
   }
-  __device__ __forceinline__ void store(T* to, int count, bool aligned) const {
-    if (aligned && count >= 8) {
+  __device__ __forceinline__ void unpack(float (&to)[8]) const {
+    if constexpr (sizeof(T) == 4) {
 #pragma unroll
-      for (int i = 0; i < 8 / kVector<T>; i++) reinterpret_cast<Vector<T, kVector<T>>*>(to)[i] = at[i];
+      for (int i = 0; i < 8; i++) to[i] = __uint_as_float(word(i));
     } else {
 #pragma unroll
-      for (int i = 0; i < 8; i++)
-        if (i < count) to[i] = at[i / kVector<T>].at[i % kVector<T>];
+      for (int i = 0; i < 4; i++) {
+        const uint32_t w = word(i);
+        const Vector<T, 2> two = *reinterpret_cast<const Vector<T, 2>*>(&w);
+        to[2 * i] = to_float(two.at[0]);
+        to[2 * i + 1] = to_float(two.at[1]);
+      }
     }
   }
-  __device__ __forceinline__ float operator[](int i) const { return to_float(at[i / kVector<T>].at[i % kVector<T>]); }
-  __device__ __forceinline__ void set(int i, float x) { at[i / kVector<T>].at[i % kVector<T>] = from_float<T>(x); }
 };
+
+/// Stores the first `count` of eight numbers.
+template <typename T>
+__device__ __forceinline__ void store_eight(T* to, const float (&from)[8], int count, bool aligned) {
+  if (aligned && count >= 8) {
+    Vector<T, 8> v;
+#pragma unroll
+    for (int i = 0; i < 8; i++) v.at[i] = from_float<T>(from[i]);
+#pragma unroll
+    for (int i = 0; i < Eight<T>::vectors; i++) reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(&v)[i];
+  } else {
+    for (int i = 0; i < 8; i++)
+      if (i < count) to[i] = from_float<T>(from[i]);
+  }
+}
+
+/// Eight numbers of a row in shared memory, at a multiple of 16 bytes.
+__device__ __forceinline__ void read_eight(float (&to)[8], const float* from) {
+  const float4 a = reinterpret_cast<const float4*>(from)[0], b = reinterpret_cast<const float4*>(from)[1];
+  to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w, to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
+}
+__device__ __forceinline__ void write_eight(float* to, const float (&from)[8]) {
+  reinterpret_cast<float4*>(to)[0] = make_float4(from[0], from[1], from[2], from[3]);
+  reinterpret_cast<float4*>(to)[1] = make_float4(from[4], from[5], from[6], from[7]);
+}
 
 /// The state that register i of a lane has.
 __device__ __forceinline__ int scan_state(int i, int lane) { return i / 4 * 16 + lane / 8 * 4 + i % 4; }
@@ -124,6 +159,17 @@ __device__ __forceinline__ float exp2_of(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+
+/// 1 / (1 + e^-x), to two units in the last place; its e^-x never overflows.
+__device__ __forceinline__ float scan_sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-fmaxf(x, -80.0f))); }
+__device__ __forceinline__ float scan_silu(float x) { return fmaxf(x, -80.0f) * scan_sigmoid(x); }
+__device__ __forceinline__ float scan_silu_gradient(float x) {
+  const float s = scan_sigmoid(x);
+  return s * (1.0f + fmaxf(x, -80.0f) * (1.0f - s));
+}
+
+/// The step of a token at which the state restarts: e^{step A} is 0 for every A < 0.
+constexpr float kRestart = 2e38f;
 
 /// log(1 + e^x). For 16-bit types a short form that is right to about 1e-5 of itself.
 template <typename T>

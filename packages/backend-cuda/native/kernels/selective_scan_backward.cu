@@ -39,7 +39,7 @@ struct ScanBackward {
 
 template <int S>
 struct ScanBackwardShared {
-  static constexpr int tokens = kScanBack<S>, wide = kScanChannels + 8;
+  static constexpr int tokens = kScanBack<S>, wide = kScanChannels + 4;
   alignas(16) float4 h[tokens][S / 4][kScanThreads];
   float2 steps[tokens][kScanChannels + 2];
   float dy[tokens][wide];
@@ -50,7 +50,6 @@ struct ScanBackwardShared {
   float B[tokens][4 * S];
   float C[tokens][4 * S];
   float shared[4][2][tokens * 4 * S];
-  int restart[tokens];
 };
 
 /// Sums over k in TF32; for f32 the rest that TF32 leaves out is added too. `a` holds ones and zeros.
@@ -82,6 +81,8 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
   const int local = warp * 8 + lane % 8, channel = block.first + local;
   const bool there = channel < block.end;
   const int end = scan_end(s, p.lengths, b), tiles = s.chunks * p.fine_per_chunk;
+  // Tiles after the last token hold nothing.
+  const int used = (s.chunks - 1) * p.fine_per_chunk + (s.length - (s.chunks - 1) * s.chunk_size + back - 1) / back;
   const long long row0 = static_cast<long long>(b) * s.length;
   // Rows of eight, a token and eight channels a thread: u and delta in the first half of the block, dy and z in the second.
   const bool second = threadIdx.x >= kScanThreads / 2;
@@ -108,8 +109,9 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
   const auto tokens_of = [&](int tile) { return ScanTokens(s, tile / p.fine_per_chunk, tile % p.fine_per_chunk * back, back, end); };
 
   Eight<T> one, other, bc;
+  float delta_now[8];
   float h[S];
-  int restart = 0;
+  bool restart = false;
   const auto fetch = [&](int tile) {
     const ScanTokens t = tokens_of(tile);
     const long long row = row0 + t.first + token;
@@ -127,46 +129,52 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
       const T* const from = static_cast<const T*>(which ? p.C : p.B) + (row0 + t.first + at) * (which ? p.C_pitch : p.B_pitch) + group_column + n;
       bc.load(from, at < t.count ? s.d_state - n : 0, p.aligned);
     }
-    if (p.seq && threadIdx.x < back) {
-      const long long at = row0 + t.first + threadIdx.x;
-      restart = threadIdx.x < t.count && t.first + threadIdx.x > 0 && p.seq[at] != p.seq[at - 1];
-    }
+    if (p.seq) restart = token < t.count && t.first + token > 0 && p.seq[row] != p.seq[row - 1];
     load_states<S>(h, p.fine + state_row(static_cast<long long>(b) * tiles + tile), s.d_state, lane, there);
   };
-  if (tiles > 0) fetch(tiles - 1);
+  if (tiles > 0) fetch(used - 1);
 
-  for (int tile = tiles - 1; tile >= 0; tile--) {
+  for (int tile = tiles > 0 ? used - 1 : -1; tile >= 0; tile--) {
     const ScanTokens t = tokens_of(tile);
     const Eight<T> one_now = one, other_now = other;
     if (token < back) {
-      float v[16];
+      float v[8], w[8];
+      one.unpack(v);
+      other.unpack(w);
       if (second) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) v[i] = p.z ? one[i] * silu(other[i]) : one[i];
-        *reinterpret_cast<float4*>(&m.dy[token][slot]) = make_float4(v[0], v[1], v[2], v[3]);
-        *reinterpret_cast<float4*>(&m.dy[token][slot + 4]) = make_float4(v[4], v[5], v[6], v[7]);
+        for (int i = 0; i < 8; i++)
+          if (p.z) v[i] *= scan_silu(w[i]);
+        write_eight(&m.dy[token][slot], v);
       } else {
+        float packed[8];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+#pragma unroll
+          for (int i = 0; i < 4; i++) {
+            float d = w[half * 4 + i] + bias[half * 4 + i];
+            if (p.softplus) d = scan_softplus<T>(d);
+            if (token >= t.count) d = 0.0f;
+            packed[2 * i] = restart ? kRestart : d;
+            packed[2 * i + 1] = d * v[half * 4 + i];
+            w[half * 4 + i] = d;
+          }
+          write_eight(&m.steps[token][slot + half * 4].x, packed);
+        }
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-          float d = other[i] + bias[i];
-          if (p.softplus) d = scan_softplus<T>(d);
-          if (token >= t.count) d = 0.0f;
-          v[2 * i] = d;
-          v[2 * i + 1] = d * one[i];
-          m.skip[token][slot + i] = skip[i] * one[i];
+          v[i] *= skip[i];
+          delta_now[i] = w[i];
         }
-        float4* const to = reinterpret_cast<float4*>(&m.steps[token][slot]);
-#pragma unroll
-        for (int i = 0; i < 4; i++) to[i] = make_float4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+        write_eight(&m.skip[token][slot], v);
       }
     }
     if (threadIdx.x < 64) {
       const int at = threadIdx.x / (N / 8) % back, n = threadIdx.x % (N / 8) * 8;
-      float* const row = threadIdx.x / (N / 8) / back ? m.C[at] : m.B[at];
-      *reinterpret_cast<float4*>(row + n) = make_float4(bc[0], bc[1], bc[2], bc[3]);
-      *reinterpret_cast<float4*>(row + n + 4) = make_float4(bc[4], bc[5], bc[6], bc[7]);
+      float row[8];
+      bc.unpack(row);
+      write_eight((threadIdx.x / (N / 8) / back ? m.C[at] : m.B[at]) + n, row);
     }
-    if (threadIdx.x < back) m.restart[threadIdx.x] = restart;
     __syncthreads();
 
     // Forward again. m.h[k] is the state that token k finds, before any restart at it.
@@ -176,12 +184,10 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
 #pragma unroll
       for (int k = 0; k < step_group; k++) {
         const float2 step = m.steps[from + k][local];
-        const bool fresh = p.seq && m.restart[from + k];
         y[k] = 0.0f;
 #pragma unroll
         for (int i = 0; i < S; i += 4) {
           m.h[from + k][i / 4][threadIdx.x] = make_float4(h[i], h[i + 1], h[i + 2], h[i + 3]);
-          if (fresh) h[i] = h[i + 1] = h[i + 2] = h[i + 3] = 0.0f;
           const float4 Bt = *reinterpret_cast<const float4*>(&m.B[from + k][i * 4 + lane / 8 * 4]);
           const float4 Ct = *reinterpret_cast<const float4*>(&m.C[from + k][i * 4 + lane / 8 * 4]);
           h[i] = exp2_of(step.x * A[i]) * h[i] + step.y * Bt.x;
@@ -208,7 +214,6 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
     const auto backward = [&](int at, float (&g)[S], float (&left)[S], float& gB, float& dstep) {
       const float2 step = m.steps[at][local];
       const float dy = m.dy[at][local];
-      const bool fresh = p.seq && m.restart[at];
       gB = dstep = 0.0f;
 #pragma unroll
       for (int i = 0; i < S; i += 4) {
@@ -218,7 +223,7 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
         const float Bt[4] = {B4.x, B4.y, B4.z, B4.w}, Ct[4] = {C4.x, C4.y, C4.z, C4.w}, before[4] = {h4.x, h4.y, h4.z, h4.w};
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-          const float decay = fresh ? 0.0f : exp2_of(step.x * A[i + k]);
+          const float decay = exp2_of(step.x * A[i + k]);
           const float gk = Ct[k] * dy + carry[i + k];
           const float flow = decay * gk, product = flow * before[k];
           left[i + k] = dy * after[i + k];
@@ -308,29 +313,35 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
     if (token < t.nominal && columns > 0) {
       const bool real = token < t.count;
       const long long row = row0 + t.first + token;
+      float v[8], w[8];
+      one_now.unpack(v);
+      other_now.unpack(w);
       if (second) {
         if (p.dz) {
-          Eight<T> out;
+          float y[8], of_skip[8];
+          read_eight(y, &m.y[token][slot]);
+          read_eight(of_skip, &m.skip[token][slot]);
 #pragma unroll
-          for (int i = 0; i < 8; i++)
-            out.set(i, real ? one_now[i] * (m.y[token][slot + i] + m.skip[token][slot + i]) * silu_gradient(other_now[i]) : 0.0f);
-          out.store(static_cast<T*>(p.dz) + row * p.dz_pitch + column, columns, p.aligned);
+          for (int i = 0; i < 8; i++) v[i] = real ? v[i] * (y[i] + of_skip[i]) * scan_silu_gradient(w[i]) : 0.0f;
+          store_eight<T>(static_cast<T*>(p.dz) + row * p.dz_pitch + column, v, columns, p.aligned);
         }
       } else {
-        Eight<T> du, ddelta;
+        float dy[8], gB[8], dstep[8];
+        read_eight(dy, &m.dy[token][slot]);
+        read_eight(gB, &m.gB[token][slot]);
+        read_eight(dstep, &m.dstep[token][slot]);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-          const float dy = m.dy[token][slot + i], gB = m.gB[token][slot + i];
-          float d = m.dstep[token][slot + i] * kLn2 + gB * one_now[i];
-          if (p.softplus) d *= sigmoid(other_now[i] + bias[i]);
+          float d = dstep[i] * kLn2 + gB[i] * v[i];
+          if (p.softplus) d *= scan_sigmoid(w[i] + bias[i]);
           if (!real) d = 0.0f;
-          du.set(i, skip[i] * dy + gB * m.steps[token][slot + i].x);
-          ddelta.set(i, d);
-          dD[i] += dy * one_now[i];
+          dD[i] += dy[i] * v[i];
           dbias[i] += d;
+          v[i] = skip[i] * dy[i] + gB[i] * delta_now[i];
+          w[i] = d;
         }
-        if (p.du) du.store(static_cast<T*>(p.du) + row * p.du_pitch + column, columns, p.aligned);
-        if (p.ddelta) ddelta.store(static_cast<T*>(p.ddelta) + row * p.ddelta_pitch + column, columns, p.aligned);
+        if (p.du) store_eight<T>(static_cast<T*>(p.du) + row * p.du_pitch + column, v, columns, p.aligned);
+        if (p.ddelta) store_eight<T>(static_cast<T*>(p.ddelta) + row * p.ddelta_pitch + column, w, columns, p.aligned);
       }
     }
     __syncthreads();
@@ -406,7 +417,7 @@ extern "C" __global__ void __launch_bounds__(256) selective_scan_rows(const floa
     for (int b = 0; b < batch; b++) sum += dA_by_row[static_cast<long long>(b) * size + i];
     dA[i] = sum;
   }
-  if (i >= channels) return;
+  if (i >= channels || !by_row) return;
   float skip = 0.0f, bias = 0.0f;
   for (int b = 0; b < batch; b++) {
     skip += by_row[static_cast<long long>(b) * channels + i];

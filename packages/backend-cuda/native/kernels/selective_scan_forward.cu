@@ -37,8 +37,7 @@ struct ScanForwardShared {
   alignas(16) float2 steps[kTokens][kScanChannels + 2];
   float B[kTokens][4 * S];
   float C[kTokens][4 * S];
-  float y[kTokens][kScanChannels + 8];
-  int restart[kTokens];
+  float y[kTokens][kScanChannels + 4];
 };
 
 template <typename T, int S>
@@ -77,7 +76,7 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
   const auto tokens_of = [&](int tile) { return ScanTokens(s, tile / per_chunk, tile % per_chunk * kTokens, kTokens, end); };
 
   Eight<T> u, delta, z, bc[vectors];
-  int restart = 0;
+  bool restart = false;
   const auto fetch = [&](int tile) {
     const ScanTokens t = tokens_of(tile);
     const long long row = row0 + t.first + token;
@@ -92,53 +91,61 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
       const T* const from = static_cast<const T*>(which ? p.C : p.B) + (row0 + t.first + at) * (which ? p.C_pitch : p.B_pitch) + group_column + n;
       bc[i].load(from, at < t.count ? s.d_state - n : 0, p.aligned);
     }
-    if (p.seq && threadIdx.x < kTokens) {
-      const long long at = row0 + t.first + threadIdx.x;
-      restart = threadIdx.x < t.count && t.first + threadIdx.x > 0 && p.seq[at] != p.seq[at - 1];
+    if (p.seq) {
+      restart = token < t.count && t.first + token > 0 && p.seq[row] != p.seq[row - 1];
     }
   };
   if (first < last) fetch(first);
 
+  const bool writes_fine = p.fine != nullptr;
   for (int tile = first; tile < last; tile++) {
     const ScanTokens t = tokens_of(tile);
     const Eight<T> u_now = u, z_now = z;
-    float steps[16];
+    {
+      float steps[8], us[8], packed[8];
+      delta.unpack(steps);
+      u.unpack(us);
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      float d = delta[i] + bias[i];
-      if (p.softplus) d = scan_softplus<T>(d);
-      if (token >= t.count) d = 0.0f;
-      steps[2 * i] = d;
-      steps[2 * i + 1] = d * u[i];
+      for (int i = 0; i < 8; i++) {
+        steps[i] += bias[i];
+        if (p.softplus) steps[i] = scan_softplus<T>(steps[i]);
+        if (token >= t.count) steps[i] = 0.0f;
+        us[i] *= steps[i];
+        if (restart) steps[i] = kRestart;
+      }
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          packed[2 * i] = steps[half * 4 + i];
+          packed[2 * i + 1] = us[half * 4 + i];
+        }
+        write_eight(&m.steps[token][threadIdx.x % 4 * 8 + half * 4].x, packed);
+      }
     }
-    float4* const to = reinterpret_cast<float4*>(&m.steps[token][threadIdx.x % 4 * 8]);
-#pragma unroll
-    for (int i = 0; i < 4; i++) to[i] = make_float4(steps[4 * i], steps[4 * i + 1], steps[4 * i + 2], steps[4 * i + 3]);
 #pragma unroll
     for (int i = 0; i < vectors; i++) {
       const int v = i * kScanThreads + threadIdx.x, at = v / (N / 8) % kTokens, n = v % (N / 8) * 8;
-      float* const row = v / (N / 8) / kTokens ? m.C[at] : m.B[at];
-      *reinterpret_cast<float4*>(row + n) = make_float4(bc[i][0], bc[i][1], bc[i][2], bc[i][3]);
-      *reinterpret_cast<float4*>(row + n + 4) = make_float4(bc[i][4], bc[i][5], bc[i][6], bc[i][7]);
+      float row[8];
+      bc[i].unpack(row);
+      write_eight((v / (N / 8) / kTokens ? m.C[at] : m.B[at]) + n, row);
     }
-    if (threadIdx.x < kTokens) m.restart[threadIdx.x] = restart;
     __syncthreads();
     if (tile + 1 < last) fetch(tile + 1);
     if (p.states && tile % per_chunk == 0)
       store_states<S>(h, p.states + state_row(static_cast<long long>(b) * s.chunks + tile / per_chunk), s.d_state, lane, there);
 
-    for (int from = 0; from < t.nominal; from += 4) {
+    const int rounds = (t.nominal + 3) / 4;
+#pragma unroll 2
+    for (int round = 0; round < rounds; round++) {
+      const int from = round * 4;
       float y[4];
 #pragma unroll
       for (int k = 0; k < 4; k++) {
-        if (p.fine && (from + k) % back == 0 && from + k < t.nominal) {
+        if (k % back == 0 && writes_fine && (from + k) % back == 0 && from + k < t.nominal) {
           const long long index = (static_cast<long long>(b) * s.chunks + tile / per_chunk) * p.fine_per_chunk +
                                   (tile % per_chunk * kTokens + from + k) / back;
           store_states<S>(h, p.fine + state_row(index), s.d_state, lane, there);
-        }
-        if (p.seq && m.restart[from + k]) {
-#pragma unroll
-          for (int i = 0; i < S; i++) h[i] = 0.0f;
         }
         const float2 step = m.steps[from + k][local];
         y[k] = 0.0f;
@@ -157,21 +164,73 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
     }
     __syncthreads();
     if (p.y && token < t.nominal && columns > 0) {
-      Eight<T> out;
+      float out[8], us[8], zs[8];
+      read_eight(out, &m.y[token][threadIdx.x % 4 * 8]);
+      u_now.unpack(us);
+      z_now.unpack(zs);
 #pragma unroll
       for (int i = 0; i < 8; i++) {
-        float v = m.y[token][threadIdx.x % 4 * 8 + i] + skip[i] * u_now[i];
-        if (p.z) v *= silu(z_now[i]);
-        out.set(i, token < t.count ? v : 0.0f);
+        out[i] += skip[i] * us[i];
+        if (p.z) out[i] *= scan_silu(zs[i]);
+        if (token >= t.count) out[i] = 0.0f;
       }
-      out.store(static_cast<T*>(p.y) + (row0 + t.first + token) * p.y_pitch + column, columns, p.aligned);
+      store_eight<T>(static_cast<T*>(p.y) + (row0 + t.first + token) * p.y_pitch + column, out, columns, p.aligned);
     }
   }
   if (p.final_state && !p.start) store_states<S>(h, p.final_state + state_row(b), s.d_state, lane, there);
 }
 
-#define KERNELS(name, T)                                                                                                                           \
-  extern "C" __global__ void __launch_bounds__(kScanThreads, 3) selective_scan_##name##_16(const __grid_constant__ ScanForward p) { selective_scan<T, 4>(p); }    \
-  extern "C" __global__ void __launch_bounds__(kScanThreads, 3) selective_scan_##name##_64(const __grid_constant__ ScanForward p) { selective_scan<T, 16>(p); }   \
-  extern "C" __global__ void __launch_bounds__(kScanThreads, 1) selective_scan_##name##_256(const __grid_constant__ ScanForward p) { selective_scan<T, 64>(p); }
+/// A few tokens, one after the other, with the same blocks and lanes: everything straight from memory, no tiles. A state may be
+/// replaced in place.
+template <typename T, int S>
+__device__ __forceinline__ void selective_scan_step(const ScanForward& p) {
+  const ScanSizes& s = p.s;
+  const int b = blockIdx.y, lane = threadIdx.x % 32;
+  const ScanBlock block(s, blockIdx.x);
+  const int channel = block.first + threadIdx.x / 32 * 8 + lane % 8;
+  const bool there = channel < block.end;
+  const int end = scan_end(s, p.lengths, b), at = there ? channel : block.first;
+  float A[S], h[S];
+  load_states<S>(A, p.A + static_cast<long long>(at) * s.d_state, s.d_state, lane, there);
+  const auto state_row = [&](long long index) { return (index * s.channels + at) * s.d_state; };
+  load_states<S>(h, p.initial ? p.initial + state_row(b) : nullptr, s.d_state, lane, there && p.initial);
+  const float bias = p.bias ? p.bias[at] : 0.0f, skip = p.D ? p.D[at] : 0.0f;
+  for (int t = 0; t < s.length; t++) {
+    const long long row = static_cast<long long>(b) * s.length + t;
+    if (p.states && t % s.chunk_size == 0)
+      store_states<S>(h, p.states + state_row(static_cast<long long>(b) * s.chunks + t / s.chunk_size), s.d_state, lane, there);
+    T* const y = static_cast<T*>(p.y) + row * p.y_pitch + at;
+    if (t >= end) {
+      if (there && lane < 8) *y = from_float<T>(0.0f);
+      continue;
+    }
+    const float u = to_float(static_cast<const T*>(p.u)[row * p.u_pitch + at]);
+    float step = to_float(static_cast<const T*>(p.delta)[row * p.delta_pitch + at]) + bias;
+    if (p.softplus) step = scan_softplus<T>(step);
+    const float scaled = step * u, until = (p.seq && t > 0 && p.seq[row] != p.seq[row - 1] ? kRestart : step) * kLog2E;
+    const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + block.group * s.d_state;
+    const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + block.group * s.d_state;
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < S; i++) {
+      const int n = scan_state(i, lane);
+      if (n >= s.d_state) continue;
+      h[i] = exp2_of(until * A[i]) * h[i] + scaled * to_float(B[n]);
+      sum += h[i] * to_float(C[n]);
+    }
+    sum += __shfl_xor_sync(kFullMask, sum, 8);
+    sum += __shfl_xor_sync(kFullMask, sum, 16);
+    if (there && lane < 8) {
+      sum += skip * u;
+      if (p.z) sum *= scan_silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + at]));
+      *y = from_float<T>(sum);
+    }
+  }
+  store_states<S>(h, p.final_state + state_row(b), s.d_state, lane, there);
+}
+
+#define KERNEL(name, T, N, S, Blocks)                                                                                                                              \
+  extern "C" __global__ void __launch_bounds__(kScanThreads, Blocks) selective_scan_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan<T, S>(p); } \
+  extern "C" __global__ void __launch_bounds__(kScanThreads) selective_scan_step_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan_step<T, S>(p); }
+#define KERNELS(name, T) KERNEL(name, T, 16, 4, 3) KERNEL(name, T, 64, 16, 3) KERNEL(name, T, 256, 64, 1)
 DIFFMAMBA_FLOATS(KERNELS)

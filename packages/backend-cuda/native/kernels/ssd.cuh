@@ -14,15 +14,21 @@ struct SsdSizes {
   int heads_per_block, blocks_per_head;
 };
 
-/// Tokens of tile q: those that exist, and those of them that are no padding.
+/// Tokens of a tile: those that exist, and those of them that are no padding.
 template <int Q>
 struct SsdTokens {
-  int first, nominal, count;
-  __device__ SsdTokens(const SsdSizes& s, int q, int end) {
-    const int chunk = q / s.per_chunk;
-    first = chunk * s.chunk_size + q % s.per_chunk * Q;
+  int chunk, part, first, nominal, count;
+  __device__ SsdTokens(const SsdSizes& s, int chunk, int part, int end) : chunk(chunk), part(part) {
+    first = chunk * s.chunk_size + part * Q;
     nominal = max(min(Q, min((chunk + 1) * s.chunk_size, s.length) - first), 0);
     count = max(min(nominal, end - first), 0);
+  }
+  __device__ SsdTokens next(const SsdSizes& s, int end) const {
+    const bool same = part + 1 < s.per_chunk;
+    return SsdTokens(s, same ? chunk : chunk + 1, same ? part + 1 : 0, end);
+  }
+  __device__ SsdTokens previous(const SsdSizes& s, int end) const {
+    return SsdTokens(s, part > 0 ? chunk : chunk - 1, part > 0 ? part - 1 : s.per_chunk - 1, end);
   }
 };
 
@@ -36,6 +42,8 @@ template <int Q>
 struct SsdBlock {
   int head, part, columns, first, group;
   bool several;
+  /// For each 16 of the block's columns the head that they belong to, counted in the block: four bits.
+  unsigned heads;
   __device__ SsdBlock(const SsdSizes& s, int block) {
     head = block / s.blocks_per_head * s.heads_per_block;
     part = block % s.blocks_per_head;
@@ -43,9 +51,17 @@ struct SsdBlock {
     columns = several ? s.heads_per_block * s.head_dim : min(Q, s.head_dim - part * Q);
     first = head * s.head_dim + part * Q;
     group = head / (s.heads / s.groups);
+    heads = 0;
+    for (int i = 0; several && i < Q / 16; i++) heads |= static_cast<unsigned>(i * 16 / s.head_dim) << (4 * i);
   }
-  /// The head, counted in the block, of one of the block's columns.
-  __device__ int head_of(const SsdSizes& s, int column) const { return several ? column / s.head_dim : 0; }
+  /// The head, counted in the block, of the block's columns 16 * i to 16 * i + 15.
+  __device__ __forceinline__ int head_of(int i) const { return heads >> (4 * i) & 15; }
+  /// D for each of the block's columns, into shared memory; zeros without.
+  __device__ void load_skip(float* to, const SsdSizes& s, const float* D, bool by_channel) const {
+    for (int c = threadIdx.x; c < Q; c += blockDim.x) {
+      to[c] = D && c < columns ? D[by_channel ? first + c : (first + c) / s.head_dim] : 0.0f;
+    }
+  }
 };
 
 /// One warp's part of a state (columns of the block x N) in f32: rows strip * 16 + .., columns n0 + .., as sums lie.

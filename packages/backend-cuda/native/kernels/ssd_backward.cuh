@@ -56,21 +56,22 @@ struct SsdBackwardShared {
   /// By columns of 16: w_j x_j . dS B_j and x_j . dX_j.
   float inner_state[strips][Q];
   float inner[strips][Q];
+  float skip[Q];
 };
 
 /// What there is once for each head of a block; it follows the structure above.
 template <int Q>
 struct SsdBackwardHead {
   float a[Q], dt[Q];
-  /// e^{a_i} and e^{a_Q - a_j}, 0 where the state does not come or go so far; and the latter times dt.
-  float enter[Q], leave[Q], weight[Q];
+  /// e^{a_i} and e^{a_Q - a_j}, 0 where the state does not come or go so far.
+  float enter[Q], leave[Q];
   float rows[2][Q], columns[Q / 16][Q], from_state[2][Q];
 };
 
 template <typename T, int N, int Q>
 __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
   typedef SsdBackwardShared<T, N, Q> Shared;
-  constexpr int wide_n = Shared::wide_n, wide_q = Shared::wide_q, strips = Q / 16, groups16 = Q / 32;
+  constexpr int wide_n = Shared::wide_n, wide_q = Shared::wide_q, strips = Q / 16, groups16 = Q / 32, threads = Q * 4;
   extern __shared__ __align__(16) unsigned char memory[];
   Shared& m = *reinterpret_cast<Shared*>(memory);
   SsdBackwardHead<Q>* const head = reinterpret_cast<SsdBackwardHead<Q>*>(memory + sizeof(Shared));
@@ -88,18 +89,17 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
   const T* const B = static_cast<const T*>(p.B) + row0 * p.B_pitch + group_column;
   const T* const C = static_cast<const T*>(p.C) + row0 * p.C_pitch + group_column;
 
-  const auto load_all = [&](int q) {
-    const SsdTokens<Q> t(s, q, end);
-    load_tile<Q, N>(m.B, B + static_cast<long long>(t.first) * p.B_pitch, p.B_pitch, t.count, s.d_state, p.aligned);
-    load_tile<Q, N>(m.C, C + static_cast<long long>(t.first) * p.C_pitch, p.C_pitch, t.count, s.d_state, p.aligned);
-    load_tile<Q, Q>(m.x, x + static_cast<long long>(t.first) * p.x_pitch, p.x_pitch, t.count, block.columns, p.aligned);
-    load_tile<Q, Q>(m.g, dy + static_cast<long long>(t.first) * p.dy_pitch, p.dy_pitch, p.dy ? t.count : 0, block.columns,
+  const auto load_all = [&](int q, const SsdTokens<Q>& t) {
+    load_tile<Q, N, threads>(m.B, B + static_cast<long long>(t.first) * p.B_pitch, p.B_pitch, t.count, s.d_state, p.aligned);
+    load_tile<Q, N, threads>(m.C, C + static_cast<long long>(t.first) * p.C_pitch, p.C_pitch, t.count, s.d_state, p.aligned);
+    load_tile<Q, Q, threads>(m.x, x + static_cast<long long>(t.first) * p.x_pitch, p.x_pitch, t.count, block.columns, p.aligned);
+    load_tile<Q, Q, threads>(m.g, dy + static_cast<long long>(t.first) * p.dy_pitch, p.dy_pitch, p.dy ? t.count : 0, block.columns,
                     p.aligned && p.dy);
     const long long index = (static_cast<long long>(b) * tiles + q) * width + block.first;
     if (p.fine) {
-      load_tile<Q, N>(m.S, static_cast<const T*>(p.fine) + index * N, N, block.columns, N, true);
+      load_tile<Q, N, threads>(m.S, static_cast<const T*>(p.fine) + index * N, N, block.columns, N, true);
     } else {
-      for (int i = threadIdx.x; i < Q * N / 2; i += blockDim.x) {
+      for (int i = threadIdx.x; i < Q * N / 2; i += threads) {
         const int r = i / (N / 2), n = i % (N / 2) * 2;
         const float* const at = p.states + (index + r) * s.d_state + n;
         const float low = r < block.columns && n < s.d_state ? at[0] : 0.0f;
@@ -108,7 +108,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
       }
     }
     const long long at = (static_cast<long long>(b) * s.heads + block.head) * tiles + q;
-    for (int i = threadIdx.x; i < heads * Q / 4; i += blockDim.x) {
+    for (int i = threadIdx.x; i < heads * Q / 4; i += threads) {
       const int r = i / (Q / 4), k = i % (Q / 4) * 4;
       const long long from = (at + static_cast<long long>(r) * tiles) * Q + k;
       copy_16(head[r].a + k, p.a + from, 16);
@@ -119,26 +119,25 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
     }
     close_copies();
   };
-  const auto prefetch_all = [&](int q) {
-    const SsdTokens<Q> t(s, q, end);
+  const auto prefetch_all = [&](int q, const SsdTokens<Q>& t) {
     constexpr int line = 128 / static_cast<int>(sizeof(T));
-    for (int i = threadIdx.x; i < t.count * (N / line); i += blockDim.x) {
+    for (int i = threadIdx.x; i < t.count * (N / line); i += threads) {
       const long long token = t.first + i / (N / line);
       const int n = i % (N / line) * line;
       if (n >= s.d_state) continue;
       prefetch(B + token * p.B_pitch + n);
       prefetch(C + token * p.C_pitch + n);
     }
-    for (int i = threadIdx.x; i < t.count; i += blockDim.x) {
+    for (int i = threadIdx.x; i < t.count; i += threads) {
       prefetch(x + static_cast<long long>(t.first + i) * p.x_pitch);
       if (p.dy) prefetch(dy + static_cast<long long>(t.first + i) * p.dy_pitch);
     }
     const long long index = (static_cast<long long>(b) * tiles + q) * width + block.first;
     if (p.fine) {
-      for (int i = threadIdx.x; i < block.columns * N / line; i += blockDim.x)
+      for (int i = threadIdx.x; i < block.columns * N / line; i += threads)
         prefetch(static_cast<const T*>(p.fine) + index * N + i * line);
     } else {
-      for (int i = threadIdx.x; i < block.columns * s.d_state / 32; i += blockDim.x)
+      for (int i = threadIdx.x; i < block.columns * s.d_state / 32; i += threads)
         prefetch(p.states + index * s.d_state + i * 32);
     }
   };
@@ -154,22 +153,23 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
     for (int i = 0; i < 4; i++) dD[g][i] = 0.0f;
   }
   if (!p.restarts) {
-    for (int i = threadIdx.x; i < Q; i += blockDim.x) m.restarts[i] = 0;
+    for (int i = threadIdx.x; i < Q; i += threads) m.restarts[i] = 0;
   }
-  if (tiles > 0) load_all(tiles - 1);
+  block.load_skip(m.skip, s, p.D, p.D_by_channel);
+  SsdTokens<Q> tokens(s, s.chunks - 1, s.per_chunk - 1, end);
+  if (tiles > 0) load_all(tiles - 1, tokens);
 
   for (int q = tiles - 1; q >= 0; q--) {
-    const SsdTokens<Q> tokens(s, q, end);
+    const SsdTokens<Q> following = tokens.previous(s, end);
     wait_copies<0>();
     __syncthreads();
-    if (q > 0) prefetch_all(q - 1);
+    if (q > 0) prefetch_all(q - 1, following);
     const int last = m.restarts[Q - 1];
-    for (int i = threadIdx.x; i < heads * Q; i += blockDim.x) {
+    for (int i = threadIdx.x; i < heads * Q; i += threads) {
       SsdBackwardHead<Q>& h = head[i / Q];
       const int t = i % Q;
       h.enter[t] = m.restarts[t] == 0 ? exp2_fast(h.a[t]) : 0.0f;
       h.leave[t] = m.restarts[t] == last ? exp2_fast(h.a[Q - 1] - h.a[t]) : 0.0f;
-      h.weight[t] = h.leave[t] * h.dt[t];
     }
 
     // K, W and the sums of R: rows i of the strip, every second block of 16 tokens j. Then sum_i K_ij g_i for rows j of the strip.
@@ -201,15 +201,17 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
         const float ai[2] = {h.a[row], h.a[row + 8]};
         const int ri[2] = {m.restarts[row], m.restarts[row + 8]};
         float rows[2] = {0.0f, 0.0f};
-        const int from = block.several ? r * s.head_dim : 0, to = block.several ? from + s.head_dim : Q;
 #pragma unroll
         for (int g = 0; g < groups16; g++) {
           const int j0 = (2 * g + half) * 16;
           if (j0 > strip * 16) continue;
+          const bool masked = j0 == strip * 16 || p.restarts;
           float gx[2][4];
 #pragma unroll
           for (int i = 0; i < 8; i++) gx[i / 4][i % 4] = 0.0f;
-          for (int c = from; c < to; c += 16) {
+#pragma unroll
+          for (int c = 0; c < Q; c += 16) {
+            if (block.head_of(c / 16) != r) continue;
             typename Fragments<T>::A fa;
             typename Fragments<T>::B fb[2];
             load_a(fa, m.g + strip * 16 * wide_q + c, wide_q);
@@ -222,13 +224,25 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
             const int j = j0 + t * 8 + pair;
             const float2 aj = *reinterpret_cast<const float2*>(h.a + j);
             const float2 dj = *reinterpret_cast<const float2*>(h.dt + j);
-            const int2 rj = *reinterpret_cast<const int2*>(m.restarts + j);
+            float decay[4];
+#pragma unroll
+            for (int u = 0; u < 2; u++) {
+              decay[2 * u] = exp2_fast(ai[u] - aj.x);
+              decay[2 * u + 1] = exp2_fast(ai[u] - aj.y);
+            }
+            if (masked) {
+              const int2 rj = *reinterpret_cast<const int2*>(m.restarts + j);
+#pragma unroll
+              for (int u = 0; u < 2; u++) {
+                if (row + u * 8 < j || ri[u] != rj.x) decay[2 * u] = 0.0f;
+                if (row + u * 8 <= j || ri[u] != rj.y) decay[2 * u + 1] = 0.0f;
+              }
+            }
             float columns[2] = {0.0f, 0.0f};
 #pragma unroll
             for (int u = 0; u < 2; u++) {
               const int i = row + u * 8;
-              const float low = i >= j && ri[u] == rj.x ? exp2_fast(ai[u] - aj.x) : 0.0f;
-              const float high = i > j && ri[u] == rj.y ? exp2_fast(ai[u] - aj.y) : 0.0f;
+              const float low = decay[2 * u], high = decay[2 * u + 1];
               const float k_low = cb[g][t][2 * u] * low, k_high = cb[g][t][2 * u + 1] * high;
               const float g_low = gx[t][2 * u] * dj.x, g_high = gx[t][2 * u + 1] * dj.y;
               store_pair<T>(m.K + i * wide_q + j, k_low, k_high);
@@ -258,8 +272,10 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
 #pragma unroll
         for (int g = 0; g < groups16; g++) {
           const int column = (half * groups16 + g) * 16;
-          if (block.head_of(s, column) != r) continue;
-          for (int i = strip; i < strips; i++) {
+          if (block.head_of(half * groups16 + g) != r) continue;
+#pragma unroll
+          for (int i = 0; i < strips; i++) {
+            if (i < strip) continue;
             typename Fragments<T>::A fa;
             typename Fragments<T>::B fb[2];
             load_a_transposed(fa, m.K + i * 16 * wide_q + strip * 16, wide_q);
@@ -272,22 +288,29 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
     }
 
     // dX through the state, dx, dD and what the gradient of dt takes from x . dX.
+    float through[groups16][2][4];
+#pragma unroll
+    for (int g = 0; g < groups16; g++) {
+#pragma unroll
+      for (int i = 0; i < 8; i++) through[g][i / 4][i % 4] = 0.0f;
+    }
+#pragma unroll 4
+    for (int k = 0; k < N; k += 16) {
+      typename Fragments<T>::A fa;
+      typename Fragments<T>::B fb[2];
+      load_a(fa, m.B + strip * 16 * wide_n + k, wide_n);
+#pragma unroll
+      for (int g = 0; g < groups16; g++) {
+        load_b(fb, m.dS + (half * groups16 + g) * 16 * wide_n + k, wide_n);
+        multiply<T>(through[g][0], fa, fb[0]);
+        multiply<T>(through[g][1], fa, fb[1]);
+      }
+    }
+    T* const dx = static_cast<T*>(p.dx) + (row0 + tokens.first + row) * p.dx_pitch + block.first;
 #pragma unroll
     for (int g = 0; g < groups16; g++) {
       const int column0 = (half * groups16 + g) * 16;
-      const SsdBackwardHead<Q>& h = head[block.head_of(s, column0)];
-      float through[2][4];
-#pragma unroll
-      for (int i = 0; i < 8; i++) through[i / 4][i % 4] = 0.0f;
-#pragma unroll 4
-      for (int k = 0; k < N; k += 16) {
-        typename Fragments<T>::A fa;
-        typename Fragments<T>::B fb[2];
-        load_a(fa, m.B + strip * 16 * wide_n + k, wide_n);
-        load_b(fb, m.dS + column0 * wide_n + k, wide_n);
-        multiply<T>(through[0], fa, fb[0]);
-        multiply<T>(through[1], fa, fb[1]);
-      }
+      const SsdBackwardHead<Q>& h = head[block.head_of(half * groups16 + g)];
       const float leave[2] = {h.leave[row], h.leave[row + 8]}, dt[2] = {h.dt[row], h.dt[row + 8]};
       float inner_state[2] = {0.0f, 0.0f}, inner[2] = {0.0f, 0.0f};
 #pragma unroll
@@ -295,26 +318,21 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
         const int t = i / 2, u = i % 2, token = row + u * 8, column = column0 + t * 8 + pair;
         const float2 xv = load_pair<T>(m.x + token * wide_q + column);
         const float2 gv = load_pair<T>(m.g + token * wide_q + column);
-        const float low_state = through[t][2 * u] * leave[u], high_state = through[t][2 * u + 1] * leave[u];
+        const float low_state = through[g][t][2 * u] * leave[u], high_state = through[g][t][2 * u + 1] * leave[u];
         const float low = dX[g][t][2 * u] + low_state, high = dX[g][t][2 * u + 1] + high_state;
         inner_state[u] += xv.x * low_state + xv.y * high_state;
         inner[u] += xv.x * low + xv.y * high;
         dD[g][2 * t] += gv.x * xv.x;
         dD[g][2 * t + 1] += gv.y * xv.y;
         if (!p.dx || token >= tokens.nominal || column >= block.columns) continue;
-        const bool two = column + 1 < block.columns;
-        const int channel = block.first + column;
-        float v[2] = {low * dt[u], high * dt[u]};
-        if (p.D) {
-          v[0] += gv.x * p.D[p.D_by_channel ? channel : channel / s.head_dim];
-          if (two) v[1] += gv.y * p.D[p.D_by_channel ? channel + 1 : channel / s.head_dim];
-        }
-        T* const at = static_cast<T*>(p.dx) + (row0 + tokens.first + token) * p.dx_pitch + channel;
-        if (two && p.aligned) {
+        const float2 skip = *reinterpret_cast<const float2*>(m.skip + column);
+        const float v[2] = {low * dt[u] + gv.x * skip.x, high * dt[u] + gv.y * skip.y};
+        T* const at = dx + u * 8 * p.dx_pitch + column;
+        if (column + 1 < block.columns && p.aligned) {
           store_pair<T>(at, v[0], v[1]);
         } else {
           at[0] = from_float<T>(v[0]);
-          if (two) at[1] = from_float<T>(v[1]);
+          if (column + 1 < block.columns) at[1] = from_float<T>(v[1]);
         }
       }
 #pragma unroll
@@ -348,8 +366,9 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
       float before[2] = {0.0f, 0.0f};
       for (int r = 0; r < heads; r++) {
         SsdBackwardHead<Q>& h = head[r];
-        const int from = block.several ? r * s.head_dim : 0, to = block.several ? from + s.head_dim : Q;
-        for (int c = from; c < to; c += 16) {
+#pragma unroll
+        for (int c = 0; c < Q; c += 16) {
+          if (block.head_of(c / 16) != r) continue;
           typename Fragments<T>::A fa;
           load_a(fa, m.g + strip * 16 * wide_q + c, wide_q);
           scale_rows<T>(fa, h.enter[row], h.enter[row + 8]);
@@ -376,7 +395,9 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
         }
       }
       if (p.partial) {
-        for (int j = 0; j <= strip; j++) {
+#pragma unroll
+        for (int j = 0; j < strips; j++) {
+          if (j > strip) continue;
           typename Fragments<T>::A fa;
           load_a(fa, m.W + strip * 16 * wide_q + j * 16, wide_q);
 #pragma unroll
@@ -398,10 +419,10 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
       for (int t = 0; t < N / 16; t++) sum[t][0] = sum[t][1] = sum[t][2] = sum[t][3] = 0.0f;
 #pragma unroll
       for (int c = 0; c < Q; c += 16) {
-        const SsdBackwardHead<Q>& h = head[block.head_of(s, c)];
+        const SsdBackwardHead<Q>& h = head[block.head_of(c / 16)];
         typename Fragments<T>::A fa;
         load_a(fa, m.x + strip * 16 * wide_q + c, wide_q);
-        scale_rows<T>(fa, h.weight[row], h.weight[row + 8]);
+        scale_rows<T>(fa, h.leave[row] * h.dt[row], h.leave[row + 8] * h.dt[row + 8]);
 #pragma unroll
         for (int t = 0; t < N / 32; t++) {
           typename Fragments<T>::B fb[2];
@@ -410,7 +431,9 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
           multiply<T>(sum[2 * t + 1], fa, fb[1]);
         }
       }
-      for (int i = strip; i < strips; i++) {
+#pragma unroll
+      for (int i = 0; i < strips; i++) {
+        if (i < strip) continue;
         typename Fragments<T>::A fa;
         load_a_transposed(fa, m.W + i * 16 * wide_q + strip * 16, wide_q);
 #pragma unroll
@@ -426,7 +449,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
 
     // <dS, S>, then dS of the state that enters this tile: rows of the strip (columns of the block), half of N.
     {
-      const SsdBackwardHead<Q>& h = head[block.head_of(s, strip * 16)];
+      const SsdBackwardHead<Q>& h = head[block.head_of(strip)];
       const float kept = last == 0 ? exp2_fast(h.a[Q - 1]) : 0.0f;
       float product = 0.0f;
       dS.each(strip * 16, n0, [&](int r, int n, float& low, float& high) {
@@ -452,7 +475,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
       }
     }
     __syncthreads();
-    if (q > 0) load_all(q - 1);
+    if (q > 0) load_all(q - 1, following);
     dS.template to_tile<T>(m.dS, strip * 16, n0);
 
     // The gradient of dt_t A, in the order of tokens: a warp a head.
@@ -462,7 +485,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
       float later[each], earlier[each], xdX[each];
       float product = 0.0f;
       for (int w = 0; w < 2 * strips; w++) {
-        if (block.head_of(s, w % strips * 16) == r) product += m.state_product[w];
+        if (block.head_of(w % strips) == r) product += m.state_product[w];
       }
 #pragma unroll
       for (int k = 0; k < each; k++) {
@@ -471,7 +494,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
         for (int i = t / 16; i < strips; i++) later[k] -= h.columns[i][t];
         earlier[k] = xdX[k] = 0.0f;
         for (int c = 0; c < strips; c++) {
-          if (block.head_of(s, c * 16) != r) continue;
+          if (block.head_of(c) != r) continue;
           earlier[k] += m.inner_state[c][t];
           xdX[k] += m.inner[c][t];
         }
@@ -506,6 +529,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
         to[plane + lane * each + k] = xdX[k];
       }
     }
+    tokens = following;
   }
 
   if (p.dinitial) {
@@ -526,7 +550,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
       }
     }
     __syncthreads();
-    for (int c = threadIdx.x; c < block.columns; c += blockDim.x) {
+    for (int c = threadIdx.x; c < block.columns; c += threads) {
       float v = 0.0f;
       for (int i = 0; i < strips; i++) v += columns[i * Q + c];
       p.dD[static_cast<long long>(b) * width + block.first + c] = v;

@@ -44,13 +44,14 @@ struct SsdForwardShared {
   float a[2][Q / 16 * Q];
   float dt[2][Q / 16 * Q];
   float weight[Q / 16 * Q];
+  float skip[Q];
   int restarts[2][Q];
 };
 
 template <typename T, int N, int Q>
 __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
   typedef SsdForwardShared<T, N, Q> Shared;
-  constexpr int wide_n = Shared::wide_n, wide_q = Shared::wide_q, strips = Q / 16, groups16 = Q / 32;
+  constexpr int wide_n = Shared::wide_n, wide_q = Shared::wide_q, strips = Q / 16, groups16 = Q / 32, threads = Q * 4;
   extern __shared__ __align__(16) unsigned char memory[];
   Shared& m = *reinterpret_cast<Shared*>(memory);
   const SsdSizes& s = p.s;
@@ -66,12 +67,11 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
   const T* const C = static_cast<const T*>(p.C) + static_cast<long long>(b) * s.length * p.C_pitch + group_column;
   const auto state_at = [&](long long index) { return (index * width + block.first) * s.d_state; };
 
-  const auto load_rows = [&](int q, int stage) {
-    const SsdTokens<Q> t(s, q, end);
-    load_tile<Q, N>(m.B[stage], B + static_cast<long long>(t.first) * p.B_pitch, p.B_pitch, t.count, s.d_state, p.aligned);
-    load_tile<Q, Q>(m.x[stage], x + static_cast<long long>(t.first) * p.x_pitch, p.x_pitch, t.count, block.columns, p.aligned);
+  const auto load_rows = [&](int q, const SsdTokens<Q>& t, int stage) {
+    load_tile<Q, N, threads>(m.B[stage], B + static_cast<long long>(t.first) * p.B_pitch, p.B_pitch, t.count, s.d_state, p.aligned);
+    load_tile<Q, Q, threads>(m.x[stage], x + static_cast<long long>(t.first) * p.x_pitch, p.x_pitch, t.count, block.columns, p.aligned);
     const long long at = (static_cast<long long>(b) * s.heads + block.head) * tiles + q;
-    for (int i = threadIdx.x; i < heads * Q / 4; i += blockDim.x) {
+    for (int i = threadIdx.x; i < heads * Q / 4; i += threads) {
       const long long from = (at + static_cast<long long>(i / (Q / 4)) * tiles) * Q + i % (Q / 4) * 4;
       copy_16(m.a[stage] + i * 4, p.a + from, 16);
       copy_16(m.dt[stage] + i * 4, p.dt + from, 16);
@@ -80,9 +80,8 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
       copy_16(m.restarts[stage] + threadIdx.x * 4, p.restarts + (static_cast<long long>(b) * tiles + q) * Q + threadIdx.x * 4, 16);
     }
   };
-  const auto load_C = [&](int q) {
-    const SsdTokens<Q> t(s, q, end);
-    load_tile<Q, N>(m.C, C + static_cast<long long>(t.first) * p.C_pitch, p.C_pitch, t.count, s.d_state, p.aligned);
+  const auto load_C = [&](const SsdTokens<Q>& t) {
+    load_tile<Q, N, threads>(m.C, C + static_cast<long long>(t.first) * p.C_pitch, p.C_pitch, t.count, s.d_state, p.aligned);
   };
 
   SsdState<N> state;
@@ -93,36 +92,38 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
   if (!p.restarts) {
     for (int i = threadIdx.x; i < 2 * Q; i += blockDim.x) m.restarts[0][i] = 0;
   }
+  block.load_skip(m.skip, s, p.D, p.D_by_channel);
+  SsdTokens<Q> tokens(s, p.start ? blockIdx.z : 0, 0, end);
   if (q_first < q_end) {
-    load_rows(q_first, 0);
-    if (p.y) load_C(q_first);
+    load_rows(q_first, tokens, 0);
+    if (p.y) load_C(tokens);
   }
   close_copies();
 
   for (int q = q_first; q < q_end; q++) {
     const int stage = (q - q_first) % 2;
-    const SsdTokens<Q> tokens(s, q, end);
+    const SsdTokens<Q> following = tokens.next(s, end);
     wait_copies<0>();
     __syncthreads();
-    if (q + 1 < q_end) load_rows(q + 1, 1 - stage);
+    if (q + 1 < q_end) load_rows(q + 1, following, 1 - stage);
     close_copies();
     const T *const tile_B = m.B[stage], *const tile_x = m.x[stage];
     const float *const a = m.a[stage], *const dt = m.dt[stage];
     const int* const restarts = m.restarts[stage];
     const int last = restarts[Q - 1];
-    for (int i = threadIdx.x; i < heads * Q; i += blockDim.x) {
+    for (int i = threadIdx.x; i < heads * Q; i += threads) {
       const float decay = exp2_fast(a[i / Q * Q + Q - 1] - a[i]);
       m.weight[i] = restarts[i % Q] == last ? decay * dt[i] : 0.0f;
     }
 
-    if (p.states && q % s.per_chunk == 0) {
-      state.store(p.states + state_at(static_cast<long long>(b) * s.chunks + q / s.per_chunk), block.columns, s.d_state,
+    if (p.states && tokens.part == 0) {
+      state.store(p.states + state_at(static_cast<long long>(b) * s.chunks + tokens.chunk), block.columns, s.d_state,
                   strip * 16, n0);
     }
     if (p.fine) {
       constexpr int vectors = N / kVector<T>;
       T* const to = static_cast<T*>(p.fine) + ((static_cast<long long>(b) * tiles + q) * width + block.first) * N;
-      for (int i = threadIdx.x; i < block.columns * vectors; i += blockDim.x) {
+      for (int i = threadIdx.x; i < block.columns * vectors; i += threads) {
         const int row = i / vectors, n = i % vectors * kVector<T>;
         *reinterpret_cast<uint4*>(to + row * N + n) = *reinterpret_cast<const uint4*>(m.S + row * wide_n + n);
       }
@@ -157,7 +158,7 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
       }
 #pragma unroll
       for (int g = 0; g < groups16; g++) {
-        const float* const ah = a + block.head_of(s, (half * groups16 + g) * 16) * Q;
+        const float* const ah = a + block.head_of(half * groups16 + g) * Q;
         const float low = restarts[row] == 0 ? exp2_fast(ah[row]) : 0.0f;
         const float high = restarts[row + 8] == 0 ? exp2_fast(ah[row + 8]) : 0.0f;
 #pragma unroll
@@ -170,29 +171,40 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
 #pragma unroll
         for (int g = 0; g < groups16; g++) {
           if (2 * g + half > strip) continue;
+          const bool masked = 2 * g + half == strip || p.restarts;
 #pragma unroll
           for (int t = 0; t < 2; t++) {
             const int j = (2 * g + half) * 16 + t * 8 + lane % 4 * 2;
             const float2 aj = *reinterpret_cast<const float2*>(a + r * Q + j);
             const float2 dj = *reinterpret_cast<const float2*>(dt + r * Q + j);
-            const int2 rj = *reinterpret_cast<const int2*>(restarts + j);
+            float v[4];
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-              const int i = row + h * 8;
-              const float low = i >= j && ri[h] == rj.x ? cb[g][t][2 * h] * exp2_fast(ai[h] - aj.x) * dj.x : 0.0f;
-              const float high = i > j && ri[h] == rj.y ? cb[g][t][2 * h + 1] * exp2_fast(ai[h] - aj.y) * dj.y : 0.0f;
-              store_pair<T>(m.K + i * wide_q + j, low, high);
+              v[2 * h] = cb[g][t][2 * h] * (exp2_fast(ai[h] - aj.x) * dj.x);
+              v[2 * h + 1] = cb[g][t][2 * h + 1] * (exp2_fast(ai[h] - aj.y) * dj.y);
             }
+            if (masked) {
+              const int2 rj = *reinterpret_cast<const int2*>(restarts + j);
+#pragma unroll
+              for (int h = 0; h < 2; h++) {
+                if (row + h * 8 < j || ri[h] != rj.x) v[2 * h] = 0.0f;
+                if (row + h * 8 <= j || ri[h] != rj.y) v[2 * h + 1] = 0.0f;
+              }
+            }
+            store_pair<T>(m.K + row * wide_q + j, v[0], v[1]);
+            store_pair<T>(m.K + (row + 8) * wide_q + j, v[2], v[3]);
           }
         }
         __syncthreads();
-        if (r == 0 && q + 1 < q_end) load_C(q + 1);
+        if (r == 0 && q + 1 < q_end) load_C(following);
         if (r == 0) close_copies();
 #pragma unroll
         for (int g = 0; g < groups16; g++) {
           const int column = (half * groups16 + g) * 16;
-          if (block.head_of(s, column) != r) continue;
-          for (int j = 0; j <= strip; j++) {
+          if (block.head_of(half * groups16 + g) != r) continue;
+#pragma unroll
+          for (int j = 0; j < strips; j++) {
+            if (j > strip) continue;
             typename Fragments<T>::A fa;
             typename Fragments<T>::B fb[2];
             load_a(fa, m.K + strip * 16 * wide_q + j * 16, wide_q);
@@ -207,7 +219,7 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
     }
 
     // The state: rows of the strip (columns of the block), half of N.
-    const int r = block.head_of(s, strip * 16);
+    const int r = block.head_of(strip);
     const float kept = last == 0 ? exp2_fast(a[r * Q + Q - 1]) : 0.0f;
 #pragma unroll
     for (int t = 0; t < N / 16; t++) {
@@ -231,36 +243,38 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
 
     if (p.y) {
 #pragma unroll
-      for (int g = 0; g < groups16; g++) {
+      for (int h = 0; h < 2; h++) {
+        const int token = row + h * 8;
+        if (token >= tokens.nominal) continue;
+        const long long at = static_cast<long long>(b) * s.length + tokens.first + token;
+        T* const to = static_cast<T*>(p.y) + at * p.y_pitch + block.first;
+        const T* const z = p.z && token < tokens.count ? static_cast<const T*>(p.z) + at * p.z_pitch + block.first : nullptr;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const int t = i / 2, h = i % 2, token = row + h * 8;
-          const int column = (half * groups16 + g) * 16 + t * 8 + lane % 4 * 2;
-          if (token >= tokens.nominal || column >= block.columns) continue;
+        for (int i = 0; i < 2 * groups16; i++) {
+          const int column = (half * groups16 + i / 2) * 16 + i % 2 * 8 + lane % 4 * 2;
+          if (column >= block.columns) continue;
           const bool two = column + 1 < block.columns;
-          float v[2] = {y[g][t][2 * h], y[g][t][2 * h + 1]};
-          const long long at = static_cast<long long>(b) * s.length + tokens.first + token;
-          const int channel = block.first + column;
+          float v[2] = {y[i / 2][i % 2][2 * h], y[i / 2][i % 2][2 * h + 1]};
           if (p.D) {
             const float2 xv = load_pair<T>(tile_x + token * wide_q + column);
-            v[0] += xv.x * p.D[p.D_by_channel ? channel : channel / s.head_dim];
-            if (two) v[1] += xv.y * p.D[p.D_by_channel ? channel + 1 : channel / s.head_dim];
+            const float2 skip = *reinterpret_cast<const float2*>(m.skip + column);
+            v[0] += xv.x * skip.x;
+            v[1] += xv.y * skip.y;
           }
-          if (p.z && token < tokens.count) {
-            const T* const z = static_cast<const T*>(p.z) + at * p.z_pitch + channel;
-            v[0] *= silu(to_float(z[0]));
-            if (two) v[1] *= silu(to_float(z[1]));
+          if (z) {
+            v[0] *= silu(to_float(z[column]));
+            if (two) v[1] *= silu(to_float(z[column + 1]));
           }
-          T* const to = static_cast<T*>(p.y) + at * p.y_pitch + channel;
           if (two && p.aligned) {
-            store_pair<T>(to, v[0], v[1]);
+            store_pair<T>(to + column, v[0], v[1]);
           } else {
-            to[0] = from_float<T>(v[0]);
-            if (two) to[1] = from_float<T>(v[1]);
+            to[column] = from_float<T>(v[0]);
+            if (two) to[column + 1] = from_float<T>(v[1]);
           }
         }
       }
     }
+    tokens = following;
   }
   if (p.final_state && !p.start) state.store(p.final_state + state_at(b), block.columns, s.d_state, strip * 16, n0);
 }

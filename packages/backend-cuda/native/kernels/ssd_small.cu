@@ -28,7 +28,7 @@ __device__ __forceinline__ void ssd_steps(const SsdSteps& p) {
   const int q = blockIdx.x, b = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int tiles = s.chunks * s.per_chunk;
   constexpr int each = Q / 32;
-  const SsdTokens<Q> tokens(s, q, ssd_end(s, p.lengths, b));
+  const SsdTokens<Q> tokens(s, q / s.per_chunk, q % s.per_chunk, ssd_end(s, p.lengths, b));
   const long long row0 = static_cast<long long>(b) * s.length + tokens.first;
   for (int h = warp; h < s.heads; h += blockDim.x / 32) {
     float step[each], sum[each], total = 0.0f;
@@ -95,8 +95,8 @@ struct SsdShared {
 template <typename T, int Q>
 __device__ __forceinline__ void ssd_shared(const SsdShared& p) {
   const SsdSizes& s = p.s;
-  const int i = blockIdx.x * blockDim.x + threadIdx.x, tiles = s.chunks * s.per_chunk;
-  const int q = blockIdx.y % tiles, which = blockIdx.y / tiles % 2, group = blockIdx.y / tiles / 2, b = blockIdx.z;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, tiles = s.chunks * s.per_chunk;
+  const int q = blockIdx.x % tiles, which = blockIdx.x / tiles % 2, group = blockIdx.x / tiles / 2, b = blockIdx.z;
   if (i >= Q * p.padded / 8) return;
   void* const out = which ? p.dC : p.dB;
   if (out == nullptr) return;
@@ -112,7 +112,7 @@ __device__ __forceinline__ void ssd_shared(const SsdShared& p) {
 #pragma unroll
     for (int e = 0; e < 8; e++) sum[e] += v[e];
   }
-  const SsdTokens<Q> tokens(s, q, s.length);
+  const SsdTokens<Q> tokens(s, q / s.per_chunk, q % s.per_chunk, s.length);
   const int lane = i % 32, t = i / 32 % (p.padded / 32), warp = i / p.padded;
   const int row = warp % (Q / 16) * 16 + lane / 4, column = warp / (Q / 16) * (p.padded / 2) + t * 16 + lane % 4 * 2;
   const int pitch = which ? p.dC_pitch : p.dB_pitch;
@@ -132,7 +132,7 @@ struct SsdFinish {
   /// As in SsdBackward.
   const float* sums;
   void* ddt;
-  /// (2, B, H): dA and the gradient of the bias by rows.
+  /// (2, B, parts, H): dA and the gradient of the bias by parts of rows.
   float* by_row;
   int dt_pitch, ddt_pitch;
   SsdSizes s;
@@ -140,30 +140,33 @@ struct SsdFinish {
   float low, high;
 };
 
-/// From d(dt_t A) and x_t . dX_t to ddt = A d(dt A) + x . dX, through limits and softplus. A block has a head of a row.
+/// From d(dt_t A) and x_t . dX_t to ddt = A d(dt A) + x . dX, through limits and softplus. A block has a head of some tiles of a row.
 template <typename T, int Q>
 __device__ __forceinline__ void ssd_finish(const SsdFinish& p) {
   __shared__ float scratch[32];
   const SsdSizes& s = p.s;
   const int h = blockIdx.x, b = blockIdx.y, tiles = s.chunks * s.per_chunk, end = ssd_end(s, p.lengths, b);
+  const int each = (tiles + gridDim.z - 1) / gridDim.z, first = blockIdx.z * each, last = min(first + each, tiles);
   const long long plane = static_cast<long long>(gridDim.y) * s.blocks_per_head * s.heads * tiles * Q;
+  const float A = p.A[h], bias = p.bias ? p.bias[h] : 0.0f;
   float dA = 0.0f, dbias = 0.0f;
-  for (int i = threadIdx.x; i < tiles * Q; i += blockDim.x) {
-    const SsdTokens<Q> tokens(s, i / Q, end);
-    if (i % Q >= tokens.nominal) continue;
-    const long long row = static_cast<long long>(b) * s.length + tokens.first + i % Q;
+  for (int q = first + threadIdx.x / Q; q < last; q += blockDim.x / Q) {
+    const int t = threadIdx.x % Q;
+    const SsdTokens<Q> tokens(s, q / s.per_chunk, q % s.per_chunk, end);
+    if (t >= tokens.nominal) continue;
+    const long long row = static_cast<long long>(b) * s.length + tokens.first + t;
     float ddt = 0.0f;
-    if (i % Q < tokens.count) {
+    if (t < tokens.count) {
+      const float raw = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + h]) + bias;
       float decay = 0.0f, inner = 0.0f;
       for (int part = 0; part < s.blocks_per_head; part++) {
-        const float* at = p.sums + ((static_cast<long long>(b) * s.blocks_per_head + part) * s.heads + h) * tiles * Q + i;
+        const float* at = p.sums + (((static_cast<long long>(b) * s.blocks_per_head + part) * s.heads + h) * tiles + q) * Q + t;
         decay += at[0];
         inner += at[plane];
       }
-      const float raw = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + h]) + (p.bias ? p.bias[h] : 0.0f);
       const float value = p.softplus ? softplus(raw) : raw;
       dA += fminf(fmaxf(value, p.low), p.high) * decay;
-      if (value >= p.low && value <= p.high) ddt = p.A[h] * decay + inner;
+      if (value >= p.low && value <= p.high) ddt = A * decay + inner;
       if (p.softplus) ddt *= sigmoid(raw);
     }
     dbias += ddt;
@@ -172,8 +175,9 @@ __device__ __forceinline__ void ssd_finish(const SsdFinish& p) {
   dA = block_sum(dA, scratch);
   dbias = block_sum(dbias, scratch);
   if (threadIdx.x == 0) {
-    p.by_row[b * s.heads + h] = dA;
-    p.by_row[(gridDim.y + b) * s.heads + h] = dbias;
+    const int rows = gridDim.y * gridDim.z, at = b * gridDim.z + blockIdx.z;
+    p.by_row[at * s.heads + h] = dA;
+    p.by_row[(rows + at) * s.heads + h] = dbias;
   }
 }
 
@@ -198,68 +202,104 @@ struct SsdStep {
   float low, high;
 };
 
-/// A few tokens, one after the other: a warp has a row of the state, N up to 256. Reads and writes the state once.
+/// A few tokens, one after the other: a warp has kStepRows rows of the state, N up to 256. Reads and writes the state once; a state
+/// may be replaced in place.
+constexpr int kStepRows = 4;
+
 template <typename T>
 __device__ __forceinline__ void ssd_step(const SsdStep& p) {
   const SsdSizes& s = p.s;
-  const int lane = threadIdx.x % 32, b = blockIdx.y;
-  const int width = s.heads * s.head_dim, channel = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-  if (channel >= width) return;
-  const int h = channel / s.head_dim, group = h / (s.heads / s.groups), end = ssd_end(s, p.lengths, b);
-  const long long state_at = (static_cast<long long>(b) * width + channel) * s.d_state;
-  constexpr int most = 8;
-  float state[most];
+  const int lane = threadIdx.x % 32, b = blockIdx.y, width = s.heads * s.head_dim;
+  const int first = (blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * kStepRows;
+  if (first >= width) return;
+  const int end = ssd_end(s, p.lengths, b);
+  const long long state_at = (static_cast<long long>(b) * width + first) * s.d_state;
+  // Element e of part k of a row is n = 4 (lane + 32 k) + e.
+  constexpr int parts = 2;
+  alignas(16) float state[kStepRows][parts][4];
+  float skip[kStepRows], A[kStepRows], bias[kStepRows];
+  int head[kStepRows];
+  const auto each = [&](const float* from, float* to) {
 #pragma unroll
-  for (int k = 0; k < most; k++) {
-    const int n = lane + 32 * k;
-    state[k] = p.initial && n < s.d_state ? p.initial[state_at + n] : 0.0f;
+    for (int r = 0; r < kStepRows; r++) {
+#pragma unroll
+      for (int k = 0; k < parts; k++) {
+        const int n = 4 * (lane + 32 * k);
+        const long long at = static_cast<long long>(r) * s.d_state + n;
+        if (first + r >= width || n >= s.d_state) {
+          if (!to) state[r][k][0] = state[r][k][1] = state[r][k][2] = state[r][k][3] = 0.0f;
+        } else if (s.d_state % 4 == 0) {
+          float4& v = *reinterpret_cast<float4*>(state[r][k]);
+          if (to) *reinterpret_cast<float4*>(to + at) = v;
+          else v = from ? *reinterpret_cast<const float4*>(from + at) : make_float4(0, 0, 0, 0);
+        } else {
+#pragma unroll
+          for (int e = 0; e < 4; e++) {
+            const bool in = n + e < s.d_state;
+            if (to && in) to[at + e] = state[r][k][e];
+            if (!to) state[r][k][e] = from && in ? from[at + e] : 0.0f;
+          }
+        }
+      }
+    }
+  };
+  each(p.initial ? p.initial + state_at : nullptr, nullptr);
+#pragma unroll
+  for (int r = 0; r < kStepRows; r++) {
+    const int channel = min(first + r, width - 1);
+    head[r] = channel / s.head_dim;
+    skip[r] = p.D ? p.D[p.D_by_channel ? channel : head[r]] : 0.0f;
+    A[r] = p.A[head[r]] * kLog2E;
+    bias[r] = p.bias ? p.bias[head[r]] : 0.0f;
   }
-  const float skip = p.D ? p.D[p.D_by_channel ? channel : h] : 0.0f, A = p.A[h] * kLog2E, bias = p.bias ? p.bias[h] : 0.0f;
   for (int t = 0; t < s.length; t++) {
     const long long row = static_cast<long long>(b) * s.length + t;
     if (p.states && t % s.chunk_size == 0) {
-      float* const to = p.states + ((static_cast<long long>(b) * s.chunks + t / s.chunk_size) * width + channel) * s.d_state;
-#pragma unroll
-      for (int k = 0; k < most; k++)
-        if (lane + 32 * k < s.d_state) to[lane + 32 * k] = state[k];
+      each(nullptr, p.states + ((static_cast<long long>(b) * s.chunks + t / s.chunk_size) * width + first) * s.d_state);
     }
-    T* const y = static_cast<T*>(p.y) + row * p.y_pitch + channel;
-    if (t >= end) {
-      if (lane == 0) *y = from_float<T>(0.0f);
-      continue;
-    }
-    const float x = to_float(static_cast<const T*>(p.x)[row * p.x_pitch + channel]);
-    float step = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + h]) + bias;
-    if (p.softplus) step = softplus(step);
-    step = fminf(fmaxf(step, p.low), p.high);
-    const float decay = p.seq && t > 0 && p.seq[row] != p.seq[row - 1] ? 0.0f : exp2_fast(step * A), scaled = step * x;
-    const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + group * s.d_state;
-    const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + group * s.d_state;
-    float sum = 0.0f;
+    const bool restart = p.seq && t > 0 && p.seq[row] != p.seq[row - 1];
 #pragma unroll
-    for (int k = 0; k < most; k++) {
-      const int n = lane + 32 * k;
-      if (n < s.d_state) {
-        state[k] = decay * state[k] + scaled * to_float(B[n]);
-        sum += state[k] * to_float(C[n]);
+    for (int r = 0; r < kStepRows; r++) {
+      if (first + r >= width) continue;
+      T* const y = static_cast<T*>(p.y) + row * p.y_pitch + first + r;
+      if (t >= end) {
+        if (lane == 0) *y = from_float<T>(0.0f);
+        continue;
       }
-    }
-    sum = warp_sum(sum) + skip * x;
-    if (p.z) sum *= silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + channel]));
-    if (lane == 0) *y = from_float<T>(sum);
-  }
+      const float x = to_float(static_cast<const T*>(p.x)[row * p.x_pitch + first + r]);
+      float step = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + head[r]]) + bias[r];
+      if (p.softplus) step = softplus(step);
+      step = fminf(fmaxf(step, p.low), p.high);
+      const float decay = restart ? 0.0f : exp2_fast(step * A[r]), scaled = step * x;
+      const long long column = head[r] / (s.heads / s.groups) * s.d_state;
+      const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + column;
+      const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + column;
+      float sum = 0.0f;
 #pragma unroll
-  for (int k = 0; k < most; k++)
-    if (lane + 32 * k < s.d_state) p.final_state[state_at + lane + 32 * k] = state[k];
+      for (int k = 0; k < parts; k++) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          const int n = 4 * (lane + 32 * k) + e;
+          if (n >= s.d_state) continue;
+          state[r][k][e] = decay * state[r][k][e] + scaled * to_float(B[n]);
+          sum += state[r][k][e] * to_float(C[n]);
+        }
+      }
+      sum = warp_sum(sum) + skip[r] * x;
+      if (p.z) sum *= silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + first + r]));
+      if (lane == 0) *y = from_float<T>(sum);
+    }
+  }
+  each(nullptr, p.final_state + state_at);
 }
 
 /// g = dy silu(z) and dz = dy y silu'(z) of rows of `width`; y is that before the gate.
 template <typename T>
 __device__ __forceinline__ void ssd_gate(const T* dy, const T* z, const T* y, T* g, T* dz, const int* lengths, int dy_pitch, int z_pitch,
                                          int dz_pitch, int length, int width) {
-  const long long row = blockIdx.y;
+  const long long row = blockIdx.x;
   const bool real = !lengths || static_cast<int>(row % length) < lengths[row / length];
-  for (int c = blockIdx.x * blockDim.x + threadIdx.x; c < width; c += gridDim.x * blockDim.x) {
+  for (int c = blockIdx.y * blockDim.x + threadIdx.x; c < width; c += gridDim.y * blockDim.x) {
     const float zv = real ? to_float(z[row * z_pitch + c]) : 0.0f, d = real ? to_float(dy[row * dy_pitch + c]) : 0.0f;
     g[row * width + c] = from_float<T>(d * silu(zv));
     if (dz) dz[row * dz_pitch + c] = from_float<T>(real ? d * to_float(y[row * width + c]) * silu_gradient(zv) : 0.0f);
@@ -281,15 +321,16 @@ __device__ __forceinline__ void ssd_gate(const T* dy, const T* z, const T* y, T*
   }
 DIFFMAMBA_FLOATS(KERNELS)
 
-/// Sums over the rows of a batch: dA and the bias's gradient (H,), and dD, (H,) or (H, P). Absent ones are null.
+/// Sums over the rows of a batch: dA and the bias's gradient (H,), from `parts` sums a row, and dD, (H,) or (H, P). Absent ones
+/// are null.
 extern "C" __global__ void __launch_bounds__(256) ssd_rows(const float* by_row, const float* dD_by_row, float* dA, float* dbias, float* dD,
-                                                           int batch, int heads, int head_dim, int D_by_channel) {
+                                                           int batch, int parts, int heads, int head_dim, int D_by_channel) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < heads) {
     float a = 0.0f, bias = 0.0f;
-    for (int b = 0; b < batch; b++) {
+    for (int b = 0; b < batch * parts; b++) {
       a += by_row[b * heads + i];
-      bias += by_row[(batch + b) * heads + i];
+      bias += by_row[(batch * parts + b) * heads + i];
     }
     if (dA) dA[i] = a;
     if (dbias) dbias[i] = bias;

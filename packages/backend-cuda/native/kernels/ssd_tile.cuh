@@ -262,20 +262,22 @@ __device__ __forceinline__ void wait_copies() {
 __device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 /// Copies `rows` x `columns` elements into a tile of Rows x Columns, the rest of it being 0. With `aligned`, all rows begin at
-/// multiples of 16 bytes and the copies are enqueued.
-template <int Rows, int Columns, typename T>
-__device__ __forceinline__ void load_tile(T* tile, const T* from, long long pitch, int rows, int columns, bool aligned) {
-  constexpr int size = kVector<T>, vectors = Columns / size, wide = Columns + 8;
-  for (int i = threadIdx.x; i < Rows * vectors; i += blockDim.x) {
-    const int row = i / vectors, column = i % vectors * size;
-    T* to = tile + row * wide + column;
-    const int count = row < rows ? min(max(columns - column, 0), size) : 0;
-    const T* at = count > 0 ? from + row * pitch + column : from;
-    if (aligned) {
-      copy_16(to, at, count * static_cast<int>(sizeof(T)));
-    } else {
+/// multiples of 16 bytes and the copies are enqueued. A thread always has the same column.
+template <int Rows, int Columns, int Threads, typename T>
+__device__ __forceinline__ void load_tile(T* tile, const T* from, int pitch, int rows, int columns, bool aligned) {
+  constexpr int size = kVector<T>, vectors = Columns / size, wide = Columns + 8, step = Threads / vectors;
+  static_assert(Threads % vectors == 0 && Rows % step == 0, "whole rounds");
+  const int row = threadIdx.x / vectors, column = threadIdx.x % vectors * size;
+  T* const to = tile + row * wide + column;
+  const int count = min(max(columns - column, 0), size);
+  const T* at = from + (row * pitch + column);
 #pragma unroll
-      for (int k = 0; k < size; k++) to[k] = k < count ? at[k] : from_float<T>(0.0f);
+  for (int i = 0; i < Rows / step; i++) {
+    const int have = row + i * step < rows ? count : 0;
+    if (aligned) {
+      copy_16(to + i * step * wide, at + i * step * pitch, have * static_cast<int>(sizeof(T)));
+    } else {
+      for (int k = 0; k < size; k++) to[i * step * wide + k] = k < have ? at[i * step * pitch + k] : from_float<T>(0.0f);
     }
   }
 }

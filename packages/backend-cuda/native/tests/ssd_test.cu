@@ -18,6 +18,8 @@ struct Case {
   bool aligned = true, small = false, dy = true;
 };
 
+constexpr int kParts = 4;
+
 struct Plan {
   SsdSizes s;
   int Q, N, tiles, blocks, chunk_tiles;
@@ -305,7 +307,7 @@ struct Scan {
     partial.resize(static_cast<size_t>(c.B) * plan.tiles * plan.blocks * 2 * plan.Q * plan.N * sizeof(T));
     gradients.resize(tokens * r.pitch * sizeof(T));
     dsums.resize(2 * static_cast<size_t>(c.B) * plan.s.blocks_per_head * c.H * plan.tiles * plan.Q * 4);
-    by_row.resize(2 * c.B * c.H * 4);
+    by_row.resize(2 * c.B * kParts * c.H * 4);
     dD_rows.resize(c.B * width * 4);
     dA.resize(c.H * 4);
     dbias.resize(c.H * 4);
@@ -346,7 +348,7 @@ struct Scan {
       const int* ends = lengths.as<int>();
       int width = c.H * c.P, pitch = r.pitch, length = c.L;
       void* args[] = {&from, &z, &before, &g, &dz, &ends, &width, &pitch, &pitch, &length, &width};
-      CHECK(cudaLaunchKernel(BY_TYPE(ssd_gate), dim3((width + 255) / 256, c.B * c.L), dim3(256), args, 0, 0));
+      CHECK(cudaLaunchKernel(BY_TYPE(ssd_gate), dim3(c.B * c.L, (width + 255) / 256), dim3(256), args, 0, 0));
     }
   }
   void scan_backward() const {
@@ -359,13 +361,13 @@ struct Scan {
   }
   void share() const {
     SsdShared p = {partial.at, lengths.as<int>(), gradient(r.B), gradient(r.C), r.pitch, r.pitch, plan.s, plan.blocks, plan.N};
-    run(BY_TYPE_Q(ssd_shared, plan.Q), dim3((plan.Q * plan.N / 8 + 255) / 256, plan.tiles * c.G * 2, c.B), 256, p);
+    run(BY_TYPE_Q(ssd_shared, plan.Q), dim3(plan.tiles * c.G * 2, (plan.Q * plan.N / 8 + 255) / 256, c.B), 256, p);
   }
   void finish() const {
     SsdFinish p = {input(r.dt), A.as<float>(), bias.as<float>(), lengths.as<int>(), dsums.as<float>(), gradient(r.dt), by_row.as<float>(),
                    r.pitch, r.pitch, plan.s, c.softplus, static_cast<float>(c.low), static_cast<float>(c.high)};
-    run(BY_TYPE_Q(ssd_finish, plan.Q), dim3(c.H, c.B), 256, p);
-    ssd_rows<<<(c.H * c.P + 255) / 256, 256>>>(by_row.as<float>(), dD_rows.as<float>(), dA.as<float>(), dbias.as<float>(), dD.as<float>(), c.B, c.H,
+    run(BY_TYPE_Q(ssd_finish, plan.Q), dim3(c.H, c.B, kParts), 256, p);
+    ssd_rows<<<(c.H * c.P + 255) / 256, 256>>>(by_row.as<float>(), dD_rows.as<float>(), dA.as<float>(), dbias.as<float>(), dD.as<float>(), c.B, kParts, c.H,
                                                c.P, c.by_channel);
   }
   void backward() const {
@@ -379,7 +381,7 @@ struct Scan {
     SsdStep p = {input(r.x), input(r.dt), A.as<float>(), input(r.B), input(r.C), c.z ? input(r.z) : nullptr, D.as<float>(), bias.as<float>(),
                  initial.as<float>(), seq.as<int>(), lengths.as<int>(), y.at, states.as<float>(), final_state.as<float>(),
                  r.pitch, r.pitch, r.pitch, r.pitch, r.pitch, c.H * c.P, plan.s, c.by_channel, c.softplus, static_cast<float>(c.low), static_cast<float>(c.high)};
-    run(BY_TYPE(ssd_step), dim3((c.H * c.P + 3) / 4, c.B), 128, p);
+    run(BY_TYPE(ssd_step), dim3((c.H * c.P + 15) / 16, c.B), 128, p);
   }
 };
 
@@ -552,7 +554,7 @@ int main(int count, char** arguments) {
       c.initial = c.dfinal = false;
       return c;
     };
-    for (int chunk : {64, 128, 256}) measure<bf16>(bare({"24 heads of 64, N 128", 8, 2048, 24, 64, 128, 1, chunk}));
+    for (int chunk : {256, 128, 64}) measure<bf16>(bare({"24 heads of 64, N 128", 8, 2048, 24, 64, 128, 1, chunk}));
     Case small = bare({"24 heads of 64, N 128", 8, 2048, 24, 64, 128, 1, 256});
     small.small = true;
     measure<bf16>(small);

@@ -9,6 +9,8 @@ import { matmulKernels, type ProductContext } from "./matmul.js";
 import { normKernels } from "./norms.js";
 import { optimizerKernels } from "./optimizer.js";
 import { reduceKernels } from "./reduce.js";
+import { selectiveScanKernels } from "./selectiveScan.js";
+import { ssdKernels } from "./ssdScan.js";
 
 export type { Product, ProductContext } from "./matmul.js";
 
@@ -21,4 +23,6 @@ export const createKernels = (context: ProductContext): Kernels => ({
   ...normKernels(context),
   ...lossKernels(context),
   ...optimizerKernels(context),
+  ...selectiveScanKernels(context),
+  ...ssdKernels(context),
 });
