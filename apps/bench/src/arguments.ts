@@ -36,6 +36,7 @@ export function listSuites(suites: readonly Suite[]): string {
 
 export function usage(suites: readonly Suite[]): string {
   return `usage: bench SUITE... [options]
+       bench check --backend NAME   (the conformance suite and the goldens; see bench check --help)
 
   --json             print one JSON array of rows on stdout
   --quick            tiny sizes and few samples: shows that all runs, measures nothing

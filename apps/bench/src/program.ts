@@ -4,6 +4,7 @@ import os from "node:os";
 import type { Device } from "@diffmamba/tensor";
 import { type Arguments, listSuites, parseArguments, usage } from "./arguments.js";
 import { defaultBackend, openDevice, openDevices } from "./backends.js";
+import { check } from "./check.js";
 import { messageOf, UsageError } from "./errors.js";
 import type { Settings, Suite } from "./race.js";
 import { caseText, type Log, runTasks, type Task } from "./runner.js";
@@ -61,6 +62,7 @@ async function run(given: Arguments, { stdout, stderr }: Output): Promise<number
 /** Runs the command line `bench ARGV`. @returns the exit code: 0, 1 for a failure, 2 for wrong usage */
 export async function bench(argv: readonly string[], suites: readonly Suite[], output: Output): Promise<number> {
   try {
+    if (argv[0] === "check") return await check(argv.slice(1), output);
     const given = parseArguments(argv, suites);
     if (given.help || given.list) {
       const lines = suites.map(({ name, summary, settings }) => ({ name, summary, settings }));

@@ -50,7 +50,14 @@ async function dawn(flags: readonly string[] = []): Promise<GPU | Absence> {
 }
 
 /** Where drivers tell Vulkan's loader about themselves, and where Debian's Chromium keeps a driver that needs no GPU. */
-const driverFolders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+const driverFolders = [
+  "/usr/share/vulkan/icd.d",
+  "/etc/vulkan/icd.d",
+  "/usr/local/share/vulkan/icd.d",
+  "/usr/local/etc/vulkan/icd.d",
+  "/run/opengl-driver/share/vulkan/icd.d",
+  ...(process.env.HOME ? [`${process.env.HOME}/.local/share/vulkan/icd.d`] : []),
+];
 const libraryFolders = [
   "/usr/lib/x86_64-linux-gnu",
   "/usr/lib/aarch64-linux-gnu",
@@ -81,16 +88,41 @@ export function softwareDriver(): string | undefined {
 const noGpu =
   "without a GPU, apt-get install chromium and set VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json, a slow driver on the processor";
 
-/** Why Dawn gives no adapter here. */
-function noAdapter(): Absence {
-  if (process.platform !== "linux") return { reason: "Dawn gives no adapter", remedy: "install a driver for a GPU" };
-  if (!libraryFolders.some((folder) => existsSync(`${folder}/libvulkan.so.1`))) {
+const slow = (): string => {
+  const software = softwareDriver();
+  return software === undefined
+    ? noGpu
+    : `without a GPU, set VK_ICD_FILENAMES=${software}, a slow driver on the processor`;
+};
+
+const drivers = "apt-get install nvidia-vulkan-icd, or mesa-vulkan-drivers for AMD and Intel (Debian)";
+
+/** What of Vulkan is missing on Linux, found without asking Dawn, which would complain on stderr; undefined if it is worth trying. */
+function missingVulkan(): Absence | undefined {
+  if (process.platform !== "linux") return undefined;
+  if (!process.env.LD_LIBRARY_PATH && !libraryFolders.some((folder) => existsSync(`${folder}/libvulkan.so.1`))) {
     return {
       reason: "there is no Vulkan loader, libvulkan.so.1",
-      remedy:
-        "apt-get install libvulkan1 (Debian, Ubuntu), and the driver of the GPU: nvidia-vulkan-icd, or mesa-vulkan-drivers for AMD and Intel",
+      remedy: `apt-get install libvulkan1 (Debian, Ubuntu), and a driver: ${drivers}; ${slow()}`,
     };
   }
+  const named = driverVariables.find((name) => process.env[name]);
+  if (named !== undefined) {
+    const files = (process.env[named] as string).split(":");
+    if (files.some((file) => existsSync(file))) return undefined;
+    return {
+      reason: `${named} names Vulkan drivers that do not exist: ${files.join(", ")}`,
+      remedy: `unset ${named}, or name the file of a driver; ${slow()}`,
+    };
+  }
+  return installedDrivers().length > 0
+    ? undefined
+    : { reason: "there is no Vulkan driver", remedy: `${drivers}; ${slow()}` };
+}
+
+/** Why Dawn gives no adapter although it was worth trying. */
+function noAdapter(): Absence {
+  if (process.platform !== "linux") return { reason: "Dawn gives no adapter", remedy: "install a driver for a GPU" };
   const named = driverVariables.find((name) => process.env[name]);
   if (named !== undefined) {
     return {
@@ -98,21 +130,13 @@ function noAdapter(): Absence {
       remedy: `unset ${named}, or name the file of a driver that works`,
     };
   }
-  const software = softwareDriver();
-  const slow =
-    software === undefined ? noGpu : `without a GPU, set VK_ICD_FILENAMES=${software}, a slow driver on the processor`;
-  const drivers = "apt-get install nvidia-vulkan-icd, or mesa-vulkan-drivers for AMD and Intel (Debian)";
-  const installed = installedDrivers();
-  if (installed.length === 0) return { reason: "there is no Vulkan driver", remedy: `${drivers}; ${slow}` };
-  return {
-    reason: `none of the Vulkan drivers (${installed.join(", ")}) has a usable GPU`,
-    remedy: `${drivers}; ${slow}`,
-  };
+  const reason = `none of the Vulkan drivers (${installedDrivers().join(", ")}) has a usable GPU`;
+  return { reason, remedy: `${drivers}; ${slow()}` };
 }
 
 /** Whether the backend works here and, if not, why, and what would make it. */
 export async function webgpuAvailability(options: NodeWebGpuOptions = {}): Promise<WebGpuAvailability> {
-  const gpu = options.gpu ?? (await dawn(options.dawn));
+  const gpu = options.gpu ?? missingVulkan() ?? (await dawn(options.dawn));
   if ("reason" in gpu) return { available: false, ...gpu };
   const found = await probe({ ...options, gpu });
   return found.available || !found.reason.includes("no WebGPU adapter") ? found : { available: false, ...noAdapter() };

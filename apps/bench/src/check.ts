@@ -1,0 +1,106 @@
+// Layer: apps/bench. `bench check`: the conformance suite and the goldens on a backend, without a test runner, for machines
+// that have only a program and a GPU.
+// Knows the suite and how a device is opened. Knows no op, no kernel and no backend by name.
+import { createRequire } from "node:module";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { type GoldenFolder, goldenTests, openGoldens, runConformance } from "@diffmamba/conformance";
+import { nodeFiles } from "@diffmamba/files/node";
+import type { Device } from "@diffmamba/tensor";
+import { openDevices } from "./backends.js";
+import { messageOf, UsageError } from "./errors.js";
+import type { Output } from "./program.js";
+
+export const checkUsage = `usage: bench check --backend NAME [options]
+
+  --backend NAME     the backend to check
+  --filter TEXT      only tests whose name holds TEXT
+  --goldens FOLDER   the golden files; those of the conformance package by default
+  --verbose          a line for each test, not only for those that fail
+  --help             this text
+`;
+
+interface CheckArguments {
+  readonly backend: string;
+  readonly filter: string;
+  readonly goldens: string | undefined;
+  readonly verbose: boolean;
+}
+
+/** @throws UsageError for an unknown flag, or without a backend; undefined where help is asked for */
+function parseCheck(argv: readonly string[]): CheckArguments | undefined {
+  let values: { backend?: string; filter?: string; goldens?: string; verbose?: boolean; help?: boolean };
+  try {
+    const options = {
+      backend: { type: "string" },
+      filter: { type: "string" },
+      goldens: { type: "string" },
+      verbose: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    } as const;
+    ({ values } = parseArgs({ args: [...argv], options }));
+  } catch (error) {
+    throw new UsageError(messageOf(error), { cause: error });
+  }
+  const { backend, filter = "", goldens, verbose = false, help } = values;
+  if (help) return undefined;
+  if (backend === undefined) throw new UsageError("check: --backend NAME is missing.");
+  return { backend, filter, goldens, verbose };
+}
+
+/** A test's outcome; `failure` is why it did not pass. */
+interface Outcome {
+  readonly name: string;
+  readonly failure?: Error;
+  readonly milliseconds: number;
+}
+
+async function* outcomes(device: Device, goldens: GoldenFolder, wanted: string): AsyncGenerator<Outcome> {
+  const matches = (name: string) => name.toLowerCase().includes(wanted.toLowerCase());
+  for await (const { suite, name, failure, milliseconds } of runConformance(device, {
+    filter: (test) => matches(`${test.suite}: ${test.name}`),
+  })) {
+    yield { name: `${suite}: ${name}`, milliseconds, ...(failure && { failure }) };
+  }
+  for (const test of goldenTests(goldens, ["f32"])) {
+    const name = `golden: ${test.name}`;
+    if (!matches(name)) continue;
+    const start = performance.now();
+    const failure = await test.run(device).then(
+      () => undefined,
+      (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
+    );
+    yield { name, milliseconds: performance.now() - start, ...(failure && { failure }) };
+  }
+}
+
+function defaultGoldens(): string {
+  const manifest = createRequire(import.meta.url).resolve("@diffmamba/conformance/package.json");
+  return path.join(path.dirname(manifest), "fixtures", "goldens");
+}
+
+/** Runs `bench check ARGV`. @returns the exit code: 0, or 1 where a test failed @throws UsageError */
+export async function check(argv: readonly string[], { stdout, stderr }: Output): Promise<number> {
+  const given = parseCheck(argv);
+  if (given === undefined) {
+    stdout(checkUsage);
+    return 0;
+  }
+  const goldens = await openGoldens(nodeFiles(), given.goldens ?? defaultGoldens());
+  const [device] = await openDevices([given.backend]);
+  stderr(`backend ${device.backend.name}: ${device.backend.device}\n`);
+  let [passed, failed] = [0, 0];
+  try {
+    for await (const { name, failure, milliseconds } of outcomes(device, goldens, given.filter)) {
+      if (failure) failed++;
+      else passed++;
+      if (failure) stdout(`FAILED ${name}\n  ${failure.message.replaceAll("\n", "\n  ")}\n`);
+      else if (given.verbose) stdout(`passed ${name} (${milliseconds.toFixed(0)} ms)\n`);
+    }
+  } finally {
+    await device.dispose();
+  }
+  if (passed + failed === 0) throw new UsageError(`--filter ${given.filter}: no test has that in its name.`);
+  stdout(`${passed} passed, ${failed} failed\n`);
+  return failed > 0 ? 1 : 0;
+}
