@@ -33,20 +33,21 @@ const shown = (text: string): string => JSON.stringify(text.length > 60 ? `${tex
 /**
  * Tokens of context + continuation, cut behind as many tokens as the context has by itself. White space at the context's end goes to
  * the continuation, as tokenizers put it before the word that follows.
+ * @param encodeContext the tokens of a context, for whoever knows them already
  * @throws RequestError where the continuation has no token
  */
 export function encodePair(
   tokenizer: TextTokens,
   { context, continuation }: { readonly context: string; readonly continuation: string },
   prefixToken?: number,
+  encodeContext: (text: string) => Int32Array = (text) => tokenizer.encode(text),
 ): TokenPair {
   if (context === "") {
     const tokens = tokenizer.encode(continuation);
     if (tokens.length === 0) throw new RequestError("there is neither a context nor a continuation.");
     return { context: Int32Array.of(firstToken(tokenizer, prefixToken)), continuation: tokens };
   }
-  const trimmed = context.trimEnd();
-  const own = tokenizer.encode(trimmed);
+  const own = encodeContext(context.trimEnd());
   const whole = tokenizer.encode(context + continuation);
   const rest = whole.subarray(own.length);
   if (rest.length === 0) {

@@ -210,8 +210,14 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
 
   return {
     async loglikelihood(requests: readonly ContinuationRequest[], call: CallOptions<ContinuationScore> = {}) {
+      // The continuations of a context mostly come one after another: its tokens are made once.
+      let last = { text: "", ids: new Int32Array() };
+      const encodeContext = (text: string): Int32Array => {
+        if (text !== last.text) last = { text, ids: tokenizer.encode(text) };
+        return last.ids;
+      };
       const items = requests.map((request, index): Item => {
-        const { context, continuation } = encodePair(tokenizer, request, prefixToken);
+        const { context, continuation } = encodePair(tokenizer, request, prefixToken, encodeContext);
         const tokens = new Int32Array(continuation.length);
         tokens[0] = context[context.length - 1];
         tokens.set(continuation.subarray(0, -1), 1);
