@@ -211,7 +211,7 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
   return {
     async loglikelihood(requests: readonly ContinuationRequest[], call: CallOptions<ContinuationScore> = {}) {
       // The continuations of a context mostly come one after another: its tokens are made once.
-      let last = { text: "", ids: new Int32Array() };
+      let last: { readonly text: string; readonly ids: Int32Array } = { text: "", ids: new Int32Array() };
       const encodeContext = (text: string): Int32Array => {
         if (text !== last.text) last = { text, ids: tokenizer.encode(text) };
         return last.ids;
