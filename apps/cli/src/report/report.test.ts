@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { escapeHtml, Html, html } from "./html.js";
 import { runNames } from "./load.js";
 import { reportPage } from "./page.js";
+import { positionsPage } from "./positions.js";
 import { lossUnit, type RunData, thinOut } from "./runData.js";
 
 const evil = `<script>alert("x")</script>&'`;
@@ -87,5 +88,43 @@ describe("the numbers of a run", () => {
     expect(runNames(["/x/a", "/x/b/"])).toEqual(["a", "b"]);
     expect(runNames(["/x/a/run", "/x/b/run"])).toEqual(["a/run", "b/run"]);
     expect(runNames(["/x/a", "/x/a"])).toEqual(["x/a (1)", "x/a (2)"]);
+  });
+});
+
+describe("the page of losses by position", () => {
+  const result = (name: string, loss: readonly number[]) => ({
+    ...{
+      format: "diffmamba-positions" as const,
+      checkpoint: name,
+      data: evil,
+      documents: 2,
+      tokens: 1,
+      nll: 1,
+      trained: 8,
+    },
+    loss: [...loss],
+  });
+  const falling = Array.from({ length: 64 }, (_, i) => 2 + 1 / (i + 1));
+
+  it("escapes names and data, and draws each curve twice: as it is and smoothed", () => {
+    const page = positionsPage([result("a", falling), result("b", falling.slice(0, 20))], [evil, "b"], { date });
+    const { document } = parseHTML(page);
+    expect(document.querySelectorAll("script").length).toBe(0);
+    expect(page).toContain(escaped);
+    const [wide] = document.querySelectorAll("figure svg");
+    expect(wide.querySelectorAll("g[aria-label=line]").length).toBe(4);
+    expect(wide.querySelectorAll("g[aria-label=rule]").length).toBeGreaterThan(0);
+  });
+
+  it("shows the mean of the positions before each place, and nothing beyond a curve's end", () => {
+    const flat = new Array(64).fill(1.5);
+    const { document } = parseHTML(positionsPage([result("a", flat), result("b", [3])], ["a", "b"], { date }));
+    const rows = [...document.querySelectorAll("tbody tr")].map((row) =>
+      [...row.querySelectorAll("td")].map((td) => td.textContent),
+    );
+    expect(rows).toEqual([
+      ["2", "1.0000", "1.500", "1.500", "1.500"],
+      ["2", "1.0000", "3.000", "–", "–"],
+    ]);
   });
 });
