@@ -1,7 +1,7 @@
 // Layer: datasets. Files inside archives: of a .zip, read in windows; of a .tar, which is read as a stream of whole files.
 // Knows files only through the FileSystem interface.
 import type { FileSystem } from "@diffmamba/files";
-import { Unzip, UnzipInflate } from "fflate";
+import { Unzip, UnzipInflate } from "fflate/browser";
 import { createTarDecoder } from "modern-tar";
 import type { ByteSource } from "./byte-source.js";
 import { fileWindows, partsOf, streamOf } from "./streams.js";

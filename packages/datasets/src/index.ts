@@ -27,6 +27,8 @@ export { type Download, DownloadError, type DownloadOptions, type DownloadProgre
 export { type HubFile, type HubOptions, hubFiles } from "./hub.js";
 export { type ShardManifest, type SplitManifest, type StoreManifest, shardsOf, storeFile } from "./manifest.js";
 export { addBeta, addBetaLosses, MarkovChains, type MarkovOptions } from "./markov.js";
+export { ignoredTarget, type PackedOptions, type PackedState, packedBatches, type WeightedSource } from "./packed.js";
+export { Permutation } from "./permutation.js";
 export {
   type PrepareBytesOptions,
   type PrepareOptions,

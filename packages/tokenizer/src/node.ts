@@ -12,6 +12,8 @@ import type { PoolData, Task } from "./work.js";
 export interface PoolOptions {
   /** Workers; as many as there are processors unless told. The result is the same with any number. */
   readonly threads?: number;
+  /** The workers' script, where it is not beside this file: a bundled program brings its own copy of `dist/work.js`. */
+  readonly script?: string;
 }
 
 /** The workers' script: beside this file where it is built; sources, which no worker can run, take the built one. */
@@ -20,15 +22,17 @@ function scriptPath(): string {
   if (existsSync(beside)) return beside;
   const built = fileURLToPath(new URL("../dist/work.js", import.meta.url));
   if (existsSync(built)) return built;
-  throw new Error(`${built} is missing: workers run the built package; build it with \`npm run build\`.`);
+  throw new Error(
+    `${built} is missing: workers run the built package. Build it with \`npm run build\`; a bundled program names it with "script".`,
+  );
 }
 
-function openPool(workerData: PoolData, threads: number = availableParallelism()): Tinypool {
+function openPool(workerData: PoolData, { threads = availableParallelism(), script }: PoolOptions): Tinypool {
   if (!Number.isSafeInteger(threads) || threads < 1) {
     throw new RangeError(`"threads" wants a whole number above 0, got ${threads}`);
   }
   return new Tinypool({
-    filename: scriptPath(),
+    filename: script ?? scriptPath(),
     workerData,
     minThreads: threads,
     maxThreads: threads,
@@ -39,8 +43,8 @@ function openPool(workerData: PoolData, threads: number = availableParallelism()
 }
 
 /** Counts words on several threads, for `trainBpe`. Dispose it when done (`await using`). */
-export function wordCounter({ threads }: PoolOptions = {}): WordCounter & AsyncDisposable {
-  const pool = openPool({}, threads);
+export function wordCounter(options: PoolOptions = {}): WordCounter & AsyncDisposable {
+  const pool = openPool({}, options);
   return {
     size: pool.options.maxThreads,
     count: (text) => pool.run({ kind: "count", text } satisfies Task) as Promise<WordCounts>,
@@ -49,8 +53,8 @@ export function wordCounter({ threads }: PoolOptions = {}): WordCounter & AsyncD
 }
 
 /** Encodes texts on several threads. Dispose it when done (`await using`). */
-export function textsEncoder(tokenizer: Tokenizer, { threads }: PoolOptions = {}): TextsEncoder & AsyncDisposable {
-  const pool = openPool({ tokenizer: tokenizer.toJSON() }, threads);
+export function textsEncoder(tokenizer: Tokenizer, options: PoolOptions = {}): TextsEncoder & AsyncDisposable {
+  const pool = openPool({ tokenizer: tokenizer.toJSON() }, options);
   return {
     size: pool.options.maxThreads,
     encode: (texts) => pool.run({ kind: "encode", texts } satisfies Task) as Promise<Encoded>,
