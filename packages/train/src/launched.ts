@@ -39,12 +39,19 @@ export interface DeviceBatch {
   /** (B, L) i32 */
   readonly tokens: Tensor;
   readonly targets: Tensor;
+  /** Which document each token belongs to, where documents are packed. */
+  readonly seqIdx?: Tensor;
 }
 
-export function upload(model: TrainableModel, { tokens, targets, batchSize, length }: Batch): DeviceBatch {
+export function upload(model: TrainableModel, { tokens, targets, seqIdx, batchSize, length }: Batch): DeviceBatch {
   const { device } = model;
-  const shape = [batchSize, length];
-  return { tokens: device.from(tokens, shape, "i32"), targets: device.from(targets, shape, "i32") };
+  const place = (values: Int32Array) => device.from(values, [batchSize, length], "i32");
+  return { tokens: place(tokens), targets: place(targets), ...(seqIdx && { seqIdx: place(seqIdx) }) };
+}
+
+/** The loss of a batch; where documents are packed, none sees another. */
+export function lossOf(model: TrainableModel, { tokens, targets, seqIdx }: DeviceBatch): Tensor {
+  return seqIdx === undefined ? model.loss(tokens, targets) : model.loss(tokens, targets, { seqIdx });
 }
 
 /** Copies, as a lambda may be a parameter itself, which the next step changes. */
@@ -67,13 +74,13 @@ export function takeStep(
   model: TrainableModel,
   optimizer: AdamW,
   { batches, clock }: StepInputs,
-  options: Pick<LaunchOptions, "maxNorm" | "lossScale">,
+  { maxNorm, lossScale }: Pick<LaunchOptions, "maxNorm" | "lossScale">,
 ): { readonly loss: Tensor; readonly norm: Tensor } {
-  const losses = batches.map(({ tokens, targets }, i) => () => {
+  const losses = batches.map((batch, i) => () => {
     noGrad(() => scope(() => model.clock.step.assign(i === 0 ? clock : clock.add(i))));
-    return model.loss(tokens, targets);
+    return lossOf(model, batch);
   });
-  return trainStep(optimizer, losses, options);
+  return trainStep(optimizer, losses, { maxNorm, ...(lossScale && { lossScale }) });
 }
 
 /** Starts a step on the mean loss of its batches. Nothing is read back. */
@@ -118,8 +125,7 @@ export async function probe(model: TrainableModel, batch: Batch): Promise<number
   try {
     using loss = noGrad(() =>
       scope(() => {
-        const { tokens, targets } = upload(model, batch);
-        return model.loss(tokens, targets);
+        return lossOf(model, upload(model, batch));
       }),
     );
     return await loss.item();
