@@ -29,6 +29,8 @@ export interface WebGpuBackendOptions {
   readonly subgroups: { readonly min: number; readonly max: number } | undefined;
   /** It computes on the processor. */
   readonly fallback: boolean;
+  /** Bytes of a buffer that a dispatch may see; by default what the device allows. Less is for tests of what is larger. */
+  readonly bindingBytes?: number;
 }
 
 export class WebGpuBackend implements Backend {
@@ -36,6 +38,8 @@ export class WebGpuBackend implements Backend {
   readonly device: string;
   readonly dtypes: ReadonlySet<DType> = new Set(["f32", "bf16", "f16", "i32", "u8"]);
   readonly holdsData = true;
+  /** A replay encodes commands and does nothing else. */
+  readonly prefersRecording = true;
   readonly kernels: Kernels;
   /** What kernels run in. */
   readonly context: KernelContext;
@@ -51,8 +55,9 @@ export class WebGpuBackend implements Backend {
   #recording: { readonly kept: WebGpuBuffer[] } | undefined;
 
   constructor(
-    private readonly gpu: GPUDevice,
-    { name, subgroups, fallback }: WebGpuBackendOptions,
+    /** For who measures it, or has it do more than this backend does. */
+    readonly gpu: GPUDevice,
+    { name, subgroups, fallback, bindingBytes = gpu.limits.maxStorageBufferBindingSize }: WebGpuBackendOptions,
   ) {
     this.device = name;
     const fail = (error: BackendError) => this.#fail(error);
@@ -74,7 +79,7 @@ export class WebGpuBackend implements Backend {
       workgroupSize: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,
       // Whole vectors.
-      bindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 16) * 16,
+      bindingBytes: Math.floor(bindingBytes / 16) * 16,
     };
     this.#stream = new Stream(gpu, { fail });
     this.#memory = new Memory({

@@ -66,7 +66,10 @@ export class Pipelines {
     const layout = this.#layout(bindings);
     let module = this.#modules.get(code);
     if (module === undefined) {
+      // A text that is wrong is reported by its pipeline, with the compiler's words.
+      this.device.pushErrorScope("validation");
       module = this.device.createShaderModule({ label: name, code });
+      this.device.popErrorScope().catch(() => undefined);
       this.#modules.set(code, module);
     }
     const pipeline: { -readonly [Key in keyof Pipeline]: Pipeline[Key] } = {

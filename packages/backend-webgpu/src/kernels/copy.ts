@@ -4,7 +4,15 @@
 import { f32ToBf16, f32ToF16, type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import type { KernelContext } from "../context.js";
 import { type Axes, axesArguments, countOf, mergeAxes } from "./axes.js";
-import { asBits, type Flags, hasWholeWords, isPacked, runElementwise, typeConstant } from "./elementwiseForm.js";
+import {
+  asBits,
+  type Flags,
+  hasWholeWords,
+  inParts,
+  isPacked,
+  runElementwise,
+  typeConstant,
+} from "./elementwiseForm.js";
 
 const THREADS = 256;
 
@@ -107,8 +115,11 @@ function copyScattered(context: KernelContext, x: View, out: View): void {
 }
 
 export const copyKernels = (context: KernelContext): Pick<Kernels, "copy" | "fill"> => {
-  const copy = (from: View, to: View): void => {
-    if (sizeOf(to.shape) === 0) return;
+  const copy = (x: View, out: View): void => {
+    if (sizeOf(out.shape) > 0) inParts(context, [out, x], ([to, from]) => copyPart(from, to));
+  };
+
+  const copyPart = (from: View, to: View): void => {
     if (isPacked(to) && !hasWholeWords(to)) {
       copyScattered(context, from, to);
       return;
@@ -122,16 +133,18 @@ export const copyKernels = (context: KernelContext): Pick<Kernels, "copy" | "fil
 
   return {
     copy,
-    fill(to, value) {
-      if (sizeOf(to.shape) === 0) return;
-      const uniforms = { value: bitsOf(value, to) };
-      if (!isPacked(to) || hasWholeWords(to)) {
-        runElementwise(context, "fill", [], asBits(to), { uniforms });
-        return;
-      }
-      const whole = context.temporary(to.shape, to.dtype);
-      runElementwise(context, "fill", [], whole, { uniforms });
-      copy(whole, to);
+    fill(out, value) {
+      if (sizeOf(out.shape) === 0) return;
+      const uniforms = { value: bitsOf(value, out) };
+      inParts(context, [out], ([to]) => {
+        if (!isPacked(to) || hasWholeWords(to)) {
+          runElementwise(context, "fill", [], asBits(to), { uniforms });
+          return;
+        }
+        const whole = context.temporary(to.shape, to.dtype);
+        runElementwise(context, "fill", [], whole, { uniforms });
+        copyPart(whole, to);
+      });
     },
   };
 };

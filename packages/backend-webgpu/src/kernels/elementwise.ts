@@ -5,7 +5,7 @@ import { type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import type { KernelContext } from "../context.js";
 import type { ShaderName } from "../shaders.generated.js";
 import { copyKernels } from "./copy.js";
-import { asBits, hasWholeWords, isPacked, runElementwise } from "./elementwiseForm.js";
+import { asBits, hasWholeWords, inParts, isPacked, runElementwise } from "./elementwiseForm.js";
 
 export const elementwiseKernels = (context: KernelContext): Pick<Kernels, "unary" | "binary" | "compare" | "where"> => {
   const { copy } = copyKernels(context);
@@ -22,10 +22,13 @@ export const elementwiseKernels = (context: KernelContext): Pick<Kernels, "unary
     copy(whole, out);
   };
 
+  const whole = (shader: ShaderName, op: string | undefined, inputs: readonly View[], out: View): void =>
+    inParts(context, [out, ...inputs], ([to, ...from]) => run(shader, op, from, to));
+
   return {
-    unary: (op, x, out) => run("unary", op, [x], out),
-    binary: (op, a, b, out) => run("binary", op, [a, b], out),
-    compare: (op, a, b, out) => run("binary", op, [a, b], out),
-    where: (condition, a, b, out) => run("where", undefined, [asBits(a), asBits(b), condition], asBits(out)),
+    unary: (op, x, out) => whole("unary", op, [x], out),
+    binary: (op, a, b, out) => whole("binary", op, [a, b], out),
+    compare: (op, a, b, out) => whole("binary", op, [a, b], out),
+    where: (condition, a, b, out) => whole("where", undefined, [asBits(a), asBits(b), condition], asBits(out)),
   };
 };

@@ -2,7 +2,7 @@
 // memory allows it or words must be written whole; any layout one by one.
 // Knows layouts and the shaders' parameters. Knows no formula and no device.
 
-import { type DType, isContiguous, sizeOf, type View } from "@diffmamba/tensor";
+import { bytesPerElement, type DType, isContiguous, sizeOf, type View } from "@diffmamba/tensor";
 import type { BufferUse, Dispatch, KernelContext } from "../context.js";
 import type { ShaderName } from "../shaders.generated.js";
 import { type Axes, axesArguments, comesInFours, countOf, mergeAxes } from "./axes.js";
@@ -87,6 +87,46 @@ function chooseForm(views: readonly View[]): Form {
   const single = inputs.map((): Access => "each");
   if (isPacked(out)) return { axes, items: Math.ceil(count / 4), constants: { across: true }, accesses: single, steps };
   return { axes, items: count, constants: {}, accesses: single, steps };
+}
+
+/** Bytes from a view's first element to behind its last one. */
+function spanOf({ shape, strides, dtype }: View): number {
+  const last = shape.reduce((sum, n, axis) => sum + (n - 1) * strides[axis], 0);
+  return (last + 1) * bytesPerElement[dtype];
+}
+
+/** A part of a view along an axis. */
+function partOf(view: View, axis: number, from: number, to: number): View {
+  const shape = view.shape.map((n, i) => (i === axis ? to - from : n));
+  return { ...view, shape, offset: view.offset + from * view.strides[axis] };
+}
+
+/**
+ * Runs an elementwise kernel on views of one shape: at once, or, where one of them spans more than a dispatch sees of a buffer, on one
+ * part of them after the other.
+ */
+export function inParts(context: KernelContext, views: readonly View[], run: (views: readonly View[]) => void): void {
+  const { bindingBytes } = context.limits;
+  // A binding begins up to 256 bytes before its view.
+  const fits = (view: View) => view.buffer.bytes <= bindingBytes || spanOf(view) <= bindingBytes - 512;
+  const [{ shape }] = views;
+  const axis = shape.findIndex((n) => n > 1);
+  if (axis < 0 || views.every(fits)) {
+    run(views);
+    return;
+  }
+  // Whole words of packed elements on either side.
+  const half = shape[axis] > 8 ? Math.ceil(shape[axis] / 8) * 4 : Math.ceil(shape[axis] / 2);
+  for (const [from, to] of [
+    [0, half],
+    [half, shape[axis]],
+  ]) {
+    inParts(
+      context,
+      views.map((view) => partOf(view, axis, from, to)),
+      run,
+    );
+  }
 }
 
 /** What a shader is told beside layouts. */
