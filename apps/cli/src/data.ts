@@ -15,7 +15,7 @@ import {
 } from "@diffmamba/datasets";
 import type { FileSystem } from "@diffmamba/files";
 import { ByteTokenizer, loadTokenizer, type Tokenizer, text8Tokenizer } from "@diffmamba/tokenizer";
-import { CommandError } from "./errors.js";
+import { CommandError, UsageError } from "./errors.js";
 import type { Settings } from "./settings/schema.js";
 
 const endings = ["", ".txt", ".xz", ".gz", ".zip", ".txt.xz", ".txt.gz"];
@@ -68,6 +68,11 @@ export async function namedTokenizer(files: FileSystem, setting: string): Promis
       return new ByteTokenizer();
     case "text8":
       return text8Tokenizer();
+    case "words":
+      throw new UsageError(
+        "data.tokenizer words: words have the vocabulary of a train split, so they want a store that was prepared with one: " +
+          "diffmamba data prepare wikitext-103, then --data with its folder.",
+      );
     default:
       return loadTokenizer(files, tokenizerPath(setting));
   }
