@@ -35,6 +35,9 @@ Fault GpuDevice::open(int index, const void* fatbins, size_t length) {
   DIFFMAMBA_TRY(d.cuDeviceGet(&device_, index), "the device cannot be had");
   DIFFMAMBA_TRY(d.cuDevicePrimaryCtxRetain(&context_, device_), "the device cannot be opened");
   make_current();
+  int major = 0;
+  d.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device_);
+  overlaps_ = major >= 9;
   // The kernels' file: for each module its length in the first 8 of 16 bytes, then the module, up to a multiple of 16 bytes.
   const unsigned char* from = static_cast<const unsigned char*>(fatbins);
   for (const unsigned char* const end = from + length; from + 16 <= end;) {
@@ -114,6 +117,19 @@ Fault GpuDevice::launch(const LaunchHeader& h, const void* arguments) {
   if (Fault fault = mark(); !fault.empty()) return fault;
   void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, const_cast<void*>(arguments), CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
                    CU_LAUNCH_PARAM_END};
+  if (h.overlap && overlaps_ && !timing_) {
+    CUlaunchAttribute attribute{};
+    attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attribute.value.flag = 1;
+    CUlaunchConfig config{};
+    std::copy(h.grid, h.grid + 3, config.grid);
+    std::copy(h.block, h.block + 3, config.block);
+    config.shared = h.shared;
+    config.stream = stream_;
+    config.attributes = &attribute;
+    config.attribute_count = 1;
+    return check(d.cuLaunchKernelEx(&config, kernel.function, nullptr, extra), "the launch was refused");
+  }
   DIFFMAMBA_TRY(d.cuLaunchKernel(kernel.function, h.grid[0], h.grid[1], h.grid[2], h.block[0], h.block[1], h.block[2],
                                  h.shared, stream_, nullptr, extra),
                 "the launch was refused");

@@ -21,7 +21,9 @@ struct LaunchHeader {
   int32_t block[3];
   int32_t shared;
   int32_t argument_bytes;
-  int32_t unused[7];
+  /// Whether the kernel waits itself for the one before it, and may start earlier.
+  int32_t overlap;
+  int32_t unused[6];
 };
 
 /// A copy to the host that is under way.
@@ -81,6 +83,8 @@ class GpuDevice {
   Fault mark();
 
   CUdevice device_ = 0;
+  /// Whether kernels can start before the one before them has ended: from sm_90 on.
+  bool overlaps_ = false;
   CUcontext context_ = nullptr;
   std::vector<CUmodule> modules_;
   CUstream stream_ = nullptr;

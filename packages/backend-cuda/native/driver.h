@@ -41,6 +41,26 @@ inline void* const CU_LAUNCH_PARAM_END = nullptr;
 inline void* const CU_LAUNCH_PARAM_BUFFER_POINTER = reinterpret_cast<void*>(1);
 inline void* const CU_LAUNCH_PARAM_BUFFER_SIZE = reinterpret_cast<void*>(2);
 
+/// CUlaunchAttribute, of which one kind is used.
+struct CUlaunchAttribute {
+  int id;
+  char padding[4];
+  union {
+    char bytes[64];
+    int flag;
+  } value;
+};
+constexpr int CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+struct CUlaunchConfig {
+  unsigned grid[3];
+  unsigned block[3];
+  unsigned shared;
+  CUstream stream;
+  CUlaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+
 enum CUdevice_attribute : int {
   CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
   CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE = 38,
@@ -70,6 +90,7 @@ enum CUdevice_attribute : int {
   X(cuFuncSetAttribute, "cuFuncSetAttribute", (CUfunction, int, int))                                                  \
   X(cuLaunchKernel, "cuLaunchKernel",                                                                                  \
     (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void**, void**))      \
+  X(cuLaunchKernelEx, "cuLaunchKernelEx", (const CUlaunchConfig*, CUfunction, void**, void**))                         \
   X(cuStreamCreate, "cuStreamCreate", (CUstream*, unsigned))                                                           \
   X(cuStreamDestroy, "cuStreamDestroy_v2", (CUstream))                                                                 \
   X(cuStreamSynchronize, "cuStreamSynchronize", (CUstream))                                                            \

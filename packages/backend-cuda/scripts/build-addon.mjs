@@ -61,11 +61,20 @@ const filesIn = (folder, endings) =>
 
 const contents = (files) => files.flatMap((file) => [path.basename(file), readFileSync(file)]);
 
+/** A source and the headers of its folder that it includes, also through others. */
+function withHeaders(file, known = new Set()) {
+  if (known.has(file) || !existsSync(file)) return known;
+  known.add(file);
+  for (const [, name] of readFileSync(file, "utf8").matchAll(/^#include "(.+)"$/gm)) {
+    withHeaders(path.join(path.dirname(file), name), known);
+  }
+  return known;
+}
+
 /** Compiles sources that changed, a few at a time, each into a file that is then put in place. @returns the results' paths */
-async function compileAll(command, version, sources, headers, flags, ending) {
-  const shared = digest(version, JSON.stringify(flags), ...contents(headers));
+async function compileAll(command, version, sources, flags, ending) {
   const jobs = sources.map((source) => {
-    const print = digest(shared, readFileSync(source));
+    const print = digest(version, JSON.stringify(flags), ...contents([...withHeaders(source)]));
     return { source, object: path.join(objects, `${path.basename(source).split(".")[0]}.${print}${ending}`) };
   });
   const queue = jobs.filter(({ object }) => !existsSync(object));
@@ -97,12 +106,10 @@ async function compileAll(command, version, sources, headers, flags, ending) {
 }
 
 async function buildAddon(compiler) {
-  const headers = filesIn(native, /\.h$/);
   const made = await compileAll(
     compiler.command,
     compiler.version,
     filesIn(native, /\.cc$/),
-    headers,
     compileFlags(compiler),
     ".o",
   );
@@ -128,15 +135,7 @@ async function buildAddon(compiler) {
 async function buildKernels(nvcc) {
   const wanted = options.arch ? options.arch.split(",") : architectures;
   const folder = path.join(native, "kernels");
-  const headers = filesIn(folder, /\.(h|cuh)$/);
-  const made = await compileAll(
-    nvcc.command,
-    nvcc.version,
-    filesIn(folder, /\.cu$/),
-    headers,
-    nvccFlags(wanted),
-    ".fatbin",
-  );
+  const made = await compileAll(nvcc.command, nvcc.version, filesIn(folder, /\.cu$/), nvccFlags(wanted), ".fatbin");
   const parts = made.flatMap((file) => {
     const bytes = readFileSync(file);
     const head = Buffer.alloc(16);

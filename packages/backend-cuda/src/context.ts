@@ -65,6 +65,8 @@ export interface Launch {
   readonly block: number | readonly [number, number?, number?];
   /** Bytes of dynamic shared memory. */
   readonly shared?: number;
+  /** Whether the kernel waits itself for the one before it (native/kernels/overlap.cuh), and may start earlier. */
+  readonly overlap?: boolean;
   readonly args: readonly Argument[];
 }
 

@@ -2,7 +2,8 @@
 // over a piece of time with its channels' last inputs in registers. Formulas: the reference. seqIdx never decreases, so two tokens are
 // of one sequence where it is the same. Knows no shape rule.
 
-#include "common.cuh"
+#include "gates.cuh"
+#include "overlap.cuh"
 
 /// What all passes see. W is the filter's width.
 struct Conv {
@@ -10,6 +11,8 @@ struct Conv {
   /// Elements from one token to the next.
   long long x_pitch, y_pitch, dx_pitch;
   int silu;
+  /// Whether the four weights, and the four inputs of the state, of a channel can be read in one piece.
+  int fours;
 };
 
 __device__ __forceinline__ int end_of(const i32* lengths, int b, int length) {
@@ -34,9 +37,11 @@ __device__ __forceinline__ void input_at(const T* x, const float* initial, const
 }
 
 /// Tokens [t0, t0 + TOKENS) of V channels. Block: 32 threads of channels, several pieces of time.
-template <int W, int V, int TOKENS, typename T>
-__device__ __forceinline__ void conv_forward(const T* x, const T* weight, const T* bias, const float* initial,
-                                             const i32* seq, const i32* lengths, T* y, const Conv& conv) {
+template <int W, int V, int TOKENS, bool PACKED, typename T>
+__device__ __forceinline__ void conv_forward(const T* __restrict__ x, const T* __restrict__ weight,
+                                             const T* __restrict__ bias, const float* __restrict__ initial,
+                                             const i32* __restrict__ seq, const i32* __restrict__ lengths,
+                                             T* __restrict__ y, const Conv& conv) {
   const int c = (blockIdx.x * 32 + threadIdx.x) * V;
   const int t0 = (blockIdx.y * blockDim.y + threadIdx.y) * TOKENS;
   const int b = blockIdx.z;
@@ -50,48 +55,67 @@ __device__ __forceinline__ void conv_forward(const T* x, const T* weight, const 
     for (int k = 0; k < W; k++) w[k][v] = to_float(weight[(c + v) * W + k]);
   }
   const long long row = static_cast<long long>(b) * conv.length;
+  // The inputs of GROUP tokens, which are under way together, after the W - 1 before them.
+  constexpr int GROUP = 4;
+  Vector<T, V> ahead[GROUP];
+  const auto fetch = [&](int t) {
+#pragma unroll
+    for (int i = 0; i < GROUP; i++) {
+      const long long at = (row + min(t + i, conv.length - 1)) * conv.x_pitch + c;
+      ahead[i] = *reinterpret_cast<const Vector<T, V>*>(x + at);
+    }
+  };
+  fetch(t0);
   float window[W][V];
 #pragma unroll
   for (int k = 0; k < W - 1; k++) {
     // Whether a token sees it is asked for each token; here it is what it is.
-    const int p = t0 - (W - 1) + k;
-    input_at<V>(x, initial, nullptr, conv, b, p, 0, c, window[k]);
+    input_at<V>(x, initial, nullptr, conv, b, t0 - (W - 1) + k, 0, c, window[k]);
   }
+#pragma unroll 1
+  for (int group = 0; group < TOKENS; group += GROUP) {
+    Vector<T, V> now[GROUP];
 #pragma unroll
-  for (int i = 0; i < TOKENS; i++) {
-    const int t = t0 + i;
-    if (t >= conv.length) return;
-    load<V>(x + (row + t) * conv.x_pitch + c, window[W - 1]);
-    float s[V];
+    for (int i = 0; i < GROUP; i++) now[i] = ahead[i];
+    if (group + GROUP < TOKENS) fetch(t0 + group + GROUP);
 #pragma unroll
-    for (int v = 0; v < V; v++) s[v] = first[v];
-    if (seq == nullptr) {
+    for (int i = 0; i < GROUP; i++) {
+      const int t = t0 + group + i;
+      if (t >= conv.length) return;
+      float s[V];
 #pragma unroll
-      for (int k = 0; k < W; k++)
-#pragma unroll
-        for (int v = 0; v < V; v++) s[v] = fmaf(w[k][v], window[k][v], s[v]);
-    } else {
-      const i32 own = seq[row + t];
-#pragma unroll
-      for (int k = 0; k < W; k++) {
-        const bool same = seq[row + max(t - (W - 1) + k, 0)] == own;
-#pragma unroll
-        for (int v = 0; v < V; v++) s[v] = same ? fmaf(w[k][v], window[k][v], s[v]) : s[v];
+      for (int v = 0; v < V; v++) {
+        window[W - 1][v] = to_float(now[i].at[v]);
+        s[v] = first[v];
       }
+      if (!PACKED) {
+#pragma unroll
+        for (int k = 0; k < W; k++)
+#pragma unroll
+          for (int v = 0; v < V; v++) s[v] = fmaf(w[k][v], window[k][v], s[v]);
+      } else {
+        const i32 own = seq[row + t];
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+          const bool same = seq[row + max(t - (W - 1) + k, 0)] == own;
+#pragma unroll
+          for (int v = 0; v < V; v++) s[v] = same ? fmaf(w[k][v], window[k][v], s[v]) : s[v];
+        }
+      }
+      if (conv.silu) {
+#pragma unroll
+        for (int v = 0; v < V; v++) s[v] = quick_silu(s[v]);
+      }
+      if (t >= end) {
+#pragma unroll
+        for (int v = 0; v < V; v++) s[v] = 0.0f;
+      }
+      store<V>(y + (row + t) * conv.y_pitch + c, s);
+#pragma unroll
+      for (int k = 0; k < W - 1; k++)
+#pragma unroll
+        for (int v = 0; v < V; v++) window[k][v] = window[k + 1][v];
     }
-    if (conv.silu) {
-#pragma unroll
-      for (int v = 0; v < V; v++) s[v] = silu(s[v]);
-    }
-    if (t >= end) {
-#pragma unroll
-      for (int v = 0; v < V; v++) s[v] = 0.0f;
-    }
-    store<V>(y + (row + t) * conv.y_pitch + c, s);
-#pragma unroll
-    for (int k = 0; k < W - 1; k++)
-#pragma unroll
-      for (int v = 0; v < V; v++) window[k][v] = window[k + 1][v];
   }
 }
 
@@ -109,7 +133,7 @@ __device__ __forceinline__ void conv_forward_any(const T* x, const T* weight, co
     input_at<1>(x, initial, seq, conv, b, t - conv.width + 1 + k, own, c, in);
     s = fmaf(to_float(weight[c * conv.width + k]), in[0], s);
   }
-  if (conv.silu) s = silu(s);
+  if (conv.silu) s = quick_silu(s);
   if (t >= end_of(lengths, b, conv.length)) s = 0.0f;
   y[(row + t) * conv.y_pitch + c] = from_float<T>(s);
 }
@@ -133,25 +157,39 @@ __device__ __forceinline__ void conv_state(const T* x, const float* initial, con
 template <typename T>
 __device__ __forceinline__ void conv_step(const T* x, const T* weight, const T* bias, const float* initial, T* y,
                                           float* final_state, const Conv& conv) {
+  let_next_start();
+  wait_for_previous();
   const int c = blockIdx.x * blockDim.x + threadIdx.x, b = blockIdx.y;
   if (c >= conv.channels) return;
   const long long at = (static_cast<long long>(b) * conv.channels + c) * conv.width;
   const float current = to_float(x[b * conv.x_pitch + c]);
   float s = bias != nullptr ? to_float(bias[c]) : 0.0f;
-  for (int k = 0; k < conv.width; k++) {
-    const float in = k + 1 == conv.width ? current : initial != nullptr ? initial[at + k + 1] : 0.0f;
-    s = fmaf(to_float(weight[c * conv.width + k]), in, s);
-    final_state[at + k] = in;
+  if (conv.fours) {
+    float4 in = initial != nullptr ? *reinterpret_cast<const float4*>(initial + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    in = make_float4(in.y, in.z, in.w, current);
+    float w[4];
+    load<4>(weight + 4 * c, w);
+    s = fmaf(w[0], in.x, fmaf(w[1], in.y, fmaf(w[2], in.z, fmaf(w[3], in.w, s))));
+    *reinterpret_cast<float4*>(final_state + at) = in;
+  } else {
+    for (int k = 0; k < conv.width; k++) {
+      const float in = k + 1 == conv.width ? current : initial != nullptr ? initial[at + k + 1] : 0.0f;
+      s = fmaf(to_float(weight[c * conv.width + k]), in, s);
+      final_state[at + k] = in;
+    }
   }
-  y[b * conv.y_pitch + c] = from_float<T>(conv.silu ? silu(s) : s);
+  y[b * conv.y_pitch + c] = from_float<T>(conv.silu ? quick_silu(s) : s);
 }
 
 /// dx of tokens [t0, t0 + TOKENS), and what they add to dweight and dbias: parts (pieces, channels * W + channels), where a piece is a
 /// block along time of a row.
-template <int W, int V, int TOKENS, typename T>
-__device__ __forceinline__ void conv_backward(const T* x, const T* weight, const T* bias, const float* initial,
-                                              const i32* seq, const i32* lengths, const T* dy, long long dy_pitch,
-                                              const float* dfinal, T* dx, float* parts, const Conv& conv) {
+template <int W, int V, int TOKENS, bool PACKED, typename T>
+__device__ __forceinline__ void conv_backward(const T* __restrict__ x, const T* __restrict__ weight,
+                                              const T* __restrict__ bias, const float* __restrict__ initial,
+                                              const i32* __restrict__ seq, const i32* __restrict__ lengths,
+                                              const T* __restrict__ dy, long long dy_pitch,
+                                              const float* __restrict__ dfinal, T* __restrict__ dx, float* parts,
+                                              const Conv& conv) {
   extern __shared__ float scratch[];
   const int c = (blockIdx.x * 32 + threadIdx.x) * V;
   const int t0 = (blockIdx.y * blockDim.y + threadIdx.y) * TOKENS;
@@ -167,7 +205,7 @@ __device__ __forceinline__ void conv_backward(const T* x, const T* weight, const
   if (active) {
     const int end = end_of(lengths, b, conv.length);
     const long long row = static_cast<long long>(b) * conv.length;
-    const i32 last = seq != nullptr && end > 0 ? seq[row + end - 1] : 0;
+    const i32 last = PACKED && end > 0 ? seq[row + end - 1] : 0;
     float w[W][V], first[V], window[W][V], ds[W][V];
 #pragma unroll
     for (int v = 0; v < V; v++) {
@@ -180,8 +218,22 @@ __device__ __forceinline__ void conv_backward(const T* x, const T* weight, const
     }
 #pragma unroll
     for (int k = 0; k < W - 1; k++) input_at<V>(x, initial, nullptr, conv, b, t0 - (W - 1) + k, 0, c, window[k]);
+    constexpr int AHEAD = 4;
     // Token t gives ds_t; then position t - (W - 1), which it is the last to reach, is complete.
-    for (int i = 0; i < TOKENS + W - 1; i++) {
+#pragma unroll 1
+    for (int group = 0; group < TOKENS + W - 1; group += AHEAD) {
+      // Inputs and gradients of a few tokens are under way together.
+      Vector<T, V> xs[AHEAD], dys[AHEAD];
+#pragma unroll
+      for (int step = 0; step < AHEAD; step++) {
+        const long long at = row + min(t0 + group + step, conv.length - 1);
+        xs[step] = *reinterpret_cast<const Vector<T, V>*>(x + at * conv.x_pitch + c);
+        if (dy != nullptr) dys[step] = *reinterpret_cast<const Vector<T, V>*>(dy + at * dy_pitch + c);
+      }
+#pragma unroll
+      for (int step = 0; step < AHEAD; step++) {
+      const int i = group + step;
+      if (i >= TOKENS + W - 1) break;
       const int t = t0 + i;
 #pragma unroll
       for (int k = 0; k < W - 1; k++)
@@ -190,22 +242,23 @@ __device__ __forceinline__ void conv_backward(const T* x, const T* weight, const
 #pragma unroll
       for (int v = 0; v < V; v++) ds[W - 1][v] = 0.0f;
       if (t < end) {
-        const i32 own = seq != nullptr ? seq[row + t] : 0;
+        const i32 own = PACKED ? seq[row + t] : 0;
         bool sees[W];
 #pragma unroll
-        for (int k = 0; k < W; k++) sees[k] = seq == nullptr || seq[row + max(t - (W - 1) + k, 0)] == own;
-        load<V>(x + (row + t) * conv.x_pitch + c, window[W - 1]);
+        for (int k = 0; k < W; k++) sees[k] = !PACKED || seq[row + max(t - (W - 1) + k, 0)] == own;
         float d[V];
 #pragma unroll
-        for (int v = 0; v < V; v++) d[v] = 0.0f;
-        if (dy != nullptr) load<V>(dy + (row + t) * dy_pitch + c, d);
+        for (int v = 0; v < V; v++) {
+          window[W - 1][v] = to_float(xs[step].at[v]);
+          d[v] = dy != nullptr ? to_float(dys[step].at[v]) : 0.0f;
+        }
         if (conv.silu) {
 #pragma unroll
           for (int v = 0; v < V; v++) {
             float s = first[v];
 #pragma unroll
             for (int k = 0; k < W; k++) s = sees[k] ? fmaf(w[k][v], window[k][v], s) : s;
-            d[v] *= silu_gradient(s);
+            d[v] *= quick_silu_gradient(s);
           }
         }
 #pragma unroll
@@ -226,17 +279,17 @@ __device__ __forceinline__ void conv_backward(const T* x, const T* weight, const
       const int p = t - (W - 1);
       if (p < t0 || p >= conv.length || dx == nullptr) continue;
       // Token p + j reaches p with tap W - 1 - j, where it is of p's sequence.
-      const i32 own = seq != nullptr ? seq[row + p] : 0;
+      const i32 own = PACKED ? seq[row + p] : 0;
       float sum[V];
 #pragma unroll
       for (int v = 0; v < V; v++) sum[v] = 0.0f;
 #pragma unroll
       for (int j = 0; j < W; j++) {
-        const bool same = seq == nullptr || (p + j < end && seq[row + p + j] == own);
+        const bool same = !PACKED || (p + j < end && seq[row + p + j] == own);
 #pragma unroll
         for (int v = 0; v < V; v++) sum[v] = same ? fmaf(w[W - 1 - j][v], ds[j][v], sum[v]) : sum[v];
       }
-      if (dfinal != nullptr && p >= end - W && p < end && (seq == nullptr || own == last)) {
+      if (dfinal != nullptr && p >= end - W && p < end && (!PACKED || own == last)) {
 #pragma unroll
         for (int v = 0; v < V; v++)
           sum[v] += dfinal[(static_cast<long long>(b) * conv.channels + c + v) * W + p - (end - W)];
@@ -246,6 +299,7 @@ __device__ __forceinline__ void conv_backward(const T* x, const T* weight, const
         for (int v = 0; v < V; v++) sum[v] = 0.0f;
       }
       store<V>(dx + (row + p) * conv.dx_pitch + c, sum);
+      }
     }
   }
   if (parts == nullptr) return;
@@ -295,7 +349,7 @@ __device__ __forceinline__ void conv_state_backward(const T* x, const T* weight,
           input_at<1>(x, initial, nullptr, conv, b, t - width + 1 + j, 0, c, in);
           s = fmaf(to_float(weight[c * width + j]), in[0], s);
         }
-        d *= silu_gradient(s);
+        d *= quick_silu_gradient(s);
       }
       sum = fmaf(to_float(weight[c * width + k - 1 - t]), d, sum);
     }
@@ -309,12 +363,16 @@ __device__ __forceinline__ void conv_state_backward(const T* x, const T* weight,
   extern "C" __global__ void __launch_bounds__(128) conv_forward_##NAME##_w##W##_v##VF(                               \
       const T* x, const T* weight, const T* bias, const float* initial, const i32* seq, const i32* lengths, T* y,     \
       Conv conv) {                                                                                                    \
-    conv_forward<W, VF, 16>(x, weight, bias, initial, seq, lengths, y, conv);                                         \
+    if (seq == nullptr) conv_forward<W, VF, 16, false>(x, weight, bias, initial, seq, lengths, y, conv);              \
+    else conv_forward<W, VF, 16, true>(x, weight, bias, initial, seq, lengths, y, conv);                              \
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(128) conv_backward_##NAME##_w##W##_v##VB(                              \
       const T* x, const T* weight, const T* bias, const float* initial, const i32* seq, const i32* lengths,           \
       const T* dy, const float* dfinal, T* dx, float* parts, long long dy_pitch, Conv conv) {                         \
-    conv_backward<W, VB, 32>(x, weight, bias, initial, seq, lengths, dy, dy_pitch, dfinal, dx, parts, conv);          \
+    if (seq == nullptr)                                                                                               \
+      conv_backward<W, VB, 32, false>(x, weight, bias, initial, seq, lengths, dy, dy_pitch, dfinal, dx, parts, conv);  \
+    else                                                                                                              \
+      conv_backward<W, VB, 32, true>(x, weight, bias, initial, seq, lengths, dy, dy_pitch, dfinal, dx, parts, conv);   \
   }
 // The width of the published models, with vectors; any up to 4, one by one.
 DIFFMAMBA_CONV(f32, f32, 4, 4, 4) DIFFMAMBA_CONV(bf16, bf16, 4, 8, 4) DIFFMAMBA_CONV(f16, f16, 4, 8, 4)

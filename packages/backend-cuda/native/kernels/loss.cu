@@ -1,7 +1,7 @@
 // Layer: CUDA kernels. Cross-entropy of a softmax and its gradient, and drawing a token from each row of logits. A block to a row.
 // Formulas: the reference. Knows no shape rule.
 
-#include "common.cuh"
+#include "philox.cuh"
 
 /// Greatest element and sum of e^(x - greatest), as they are joined.
 struct Mass {
@@ -10,7 +10,8 @@ struct Mass {
 
 __device__ __forceinline__ Mass join(Mass a, Mass b) {
   const float top = fmaxf(a.top, b.top);
-  if (top == -INFINITY) return {top, 0.0f};
+  // Both sums are 0, or NaN where there is one in the row.
+  if (top == -INFINITY) return {top, a.sum + b.sum};
   return {top, a.sum * __expf(a.top - top) + b.sum * __expf(b.top - top)};
 }
 
@@ -116,125 +117,174 @@ __device__ __forceinline__ uint32_t ordered(float x) {
   const uint32_t bits = __float_as_uint(x == 0.0f ? 0.0f : x);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
-__device__ __forceinline__ float unordered(uint32_t key) {
-  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
-}
-
-__device__ __forceinline__ float block_total(float x, float* scratch) {
-  __syncthreads();
-  return block_sum(x, scratch);
-}
-
 struct SampleOptions {
   float temperature;
   int top_k;
   float top_p, min_p;
 };
 
-/// The greatest key such that `measure(key)`, what the logits of at least it have together, reaches `wanted`: bit by bit. `measure` is
-/// the same for all threads and does not grow with the key.
-template <typename Measure>
-__device__ __forceinline__ uint32_t greatest_reaching(float wanted, uint32_t least, Measure measure) {
-  uint32_t key = 0;
-  for (int bit = 31; bit >= 0; bit--) {
-    const uint32_t tried = key | 1u << bit;
-    if (measure(tried) >= wanted) key = tried;
+/// Sums of seven numbers over a block of 1024 threads, for all of its threads. `scratch` holds 33 rows of 8.
+__device__ __forceinline__ void block_sums(float (&x)[7], float (*scratch)[8]) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+  for (int j = 0; j < 7; j++) x[j] = warp_sum(x[j]);
+  __syncthreads();
+  if (lane == 0) {
+#pragma unroll
+    for (int j = 0; j < 7; j++) scratch[warp][j] = x[j];
   }
-  return max(key, least);
+  __syncthreads();
+  if (warp == 0) {
+#pragma unroll
+    for (int j = 0; j < 7; j++) {
+      const float sum = warp_sum(scratch[lane][j]);
+      if (lane == 0) scratch[32][j] = sum;
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < 7; j++) x[j] = scratch[32][j];
 }
 
-/// A block of 1024 threads to a row; thread i has the i-th run of classes, so that running sums go in the order of classes.
+/// The greatest key such that the elements of at least it reach `wanted` together, three bits at a time. element(c) gives a key and
+/// what it counts for, of the classes that are asked for.
+template <typename Element>
+__device__ __forceinline__ uint32_t greatest_reaching(float wanted, int width, float (*scratch)[8], Element element) {
+  uint32_t key = 0;
+  for (int shift = 30; shift >= 0; shift -= 3) {
+    float sums[7] = {};
+    for (int c = threadIdx.x; c < width; c += 1024) {
+      uint32_t own;
+      float weight;
+      element(c, own, weight);
+      if (own < key) continue;
+      // How many steps of 2^shift above `key` it lies.
+      const uint32_t steps = (own - key) >> shift;
+      if (steps == 0) continue;
+#pragma unroll
+      for (int j = 0; j < 7; j++) sums[j] += steps > static_cast<uint32_t>(j) ? weight : 0.0f;
+    }
+    block_sums(sums, scratch);
+    int reached = 0;
+#pragma unroll
+    for (int j = 0; j < 7; j++) reached = sums[j] >= wanted && (shift < 30 || j < 3) ? j + 1 : reached;
+    key += static_cast<uint32_t>(reached) << shift;
+  }
+  return key;
+}
+
+/// A block of 1024 threads to a row, which lies in shared memory where it fits (`cached`); thread i has the i-th run of classes, so
+/// that running sums go in the order of classes.
 template <typename T>
 __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, const i32* positions, i32* tokens,
-                                           float* logprobs, int width, long long pitch, SampleOptions options) {
+                                           float* logprobs, int width, long long pitch, SampleOptions options, int cached,
+                                           int vectors) {
+  extern __shared__ float cache[];
   __shared__ Mass mass_scratch[32];
-  __shared__ float scratch[32];
+  __shared__ float scratch[33][8];
   __shared__ float warp_sums[32];
   __shared__ int chosen;
+  constexpr int V = kVector<T>;
   const long long r = blockIdx.x;
   const T* const row = logits + r * pitch;
-  const Mass m = block_mass(row_mass<1>(row, width), mass_scratch);
+  if (threadIdx.x == 0) chosen = width;
+  Mass own_mass = {-INFINITY, 0.0f};
+  if (cached) {
+    if (vectors) {
+#pragma unroll 4
+      for (int c = threadIdx.x * V; c < width; c += 1024 * V) {
+        float x[V];
+        load<V>(row + c, x);
+#pragma unroll
+        for (int i = 0; i < V; i += 4) *reinterpret_cast<float4*>(cache + c + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
+      }
+    } else {
+#pragma unroll 8
+      for (int c = threadIdx.x; c < width; c += 1024) cache[c] = to_float(row[c]);
+    }
+    __syncthreads();
+    own_mass = row_mass<1>(cache, width);
+  } else {
+    own_mass = row_mass<1>(row, width);
+  }
+  const auto logit = [&](int c) { return cached ? cache[c] : to_float(row[c]); };
+  const Mass m = block_mass(own_mass, mass_scratch);
   const float log_sum = logf(m.sum);
-  const float total = m.top + log_sum;
   // NaN and infinities: nothing to draw from.
-  if (!isfinite(total)) {
+  if (!isfinite(m.top + log_sum)) {
     if (threadIdx.x == 0) {
       tokens[r] = -1;
       logprobs[r] = NAN;
     }
     return;
   }
-  if (threadIdx.x == 0) chosen = width;
-  const bool greedy = options.temperature == 0.0f;
-  const float temperature = greedy ? 1.0f : options.temperature;
-  const float top = m.top / temperature;
-  const auto z = [&](int c) { return to_float(row[c]) / temperature; };
-
-  uint32_t least = greedy ? ordered(top) : 0;
-  if (!greedy && options.top_k > 0 && options.top_k < width) {
-    least = greatest_reaching(static_cast<float>(options.top_k), least, [&](uint32_t key) {
-      float count = 0.0f;
-      for (int c = threadIdx.x; c < width; c += blockDim.x) count += ordered(z(c)) >= key ? 1.0f : 0.0f;
-      return block_total(count, scratch);
+  if (options.temperature == 0.0f) {
+    int first = width;
+    for (int c = threadIdx.x; c < width; c += 1024) first = logit(c) == m.top ? min(first, c) : first;
+    if (first < width) atomicMin(&chosen, first);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      tokens[r] = chosen;
+      logprobs[r] = -log_sum;
+    }
+    return;
+  }
+  const float temperature = options.temperature, top = m.top / temperature;
+  if (cached) {
+    // From here on what lies in shared memory is divided already, each element by the thread that has divided it.
+    for (int c = threadIdx.x; c < width; c += 1024) cache[c] /= temperature;
+    __syncthreads();
+  }
+  const auto z = [&](int c) { return cached ? cache[c] : to_float(row[c]) / temperature; };
+  uint32_t least = 0;
+  if (options.top_k > 0 && options.top_k < width) {
+    least = greatest_reaching(static_cast<float>(options.top_k), width, scratch, [&](int c, uint32_t& key, float& weight) {
+      key = ordered(z(c));
+      weight = 1.0f;
     });
   }
-  const auto mass_from = [&](uint32_t key) {
-    float sum = 0.0f;
-    for (int c = threadIdx.x; c < width; c += blockDim.x) {
-      const float x = z(c);
-      if (ordered(x) >= key) sum += expf(x - top);
-    }
-    return block_total(sum, scratch);
-  };
-  if (!greedy && options.top_p < 1.0f) {
-    const float all = mass_from(least);
-    least = greatest_reaching(options.top_p * all, least, mass_from);
-  }
-  if (!greedy && options.min_p > 0.0f) least = max(least, ordered(top + logf(options.min_p)));
-
-  uint32_t word = 0;
-  {
-    uint4 counter = make_uint4(0, 0, static_cast<uint32_t>(positions[r]), 0);
-    uint2 key = make_uint2(static_cast<uint32_t>(keys[2 * r]), static_cast<uint32_t>(keys[2 * r + 1]));
-    for (int round = 0; round < 10; round++) {
-      const uint32_t high0 = __umulhi(0xd2511f53u, counter.x), low0 = 0xd2511f53u * counter.x;
-      const uint32_t high1 = __umulhi(0xcd9e8d57u, counter.z), low1 = 0xcd9e8d57u * counter.z;
-      counter = make_uint4(high1 ^ counter.y ^ key.x, low1, high0 ^ counter.w ^ key.y, low0);
-      key.x += 0x9e3779b9u;
-      key.y += 0xbb67ae85u;
-    }
-    word = counter.x;
-  }
-  const float u = greedy ? 0.0f : static_cast<float>(word >> 8) * 5.9604644775390625e-8f;
-
-  const int run = (width + blockDim.x - 1) / blockDim.x;
+  const int run = ((width + 1023) / 1024) | 1;
   const int from = min(width, static_cast<int>(threadIdx.x) * run), to = min(width, from + run);
   const auto weight = [&](int c) {
     const float x = z(c);
     return ordered(x) >= least && x != -INFINITY ? expf(x - top) : 0.0f;
   };
+  if (options.top_p < 1.0f) {
+    float all[7] = {};
+    for (int c = threadIdx.x; c < width; c += 1024) all[0] += weight(c);
+    block_sums(all, scratch);
+    const uint32_t kept = least;
+    least = max(kept, greatest_reaching(options.top_p * all[0], width, scratch, [&](int c, uint32_t& key, float& of) {
+                  const float x = z(c);
+                  key = ordered(x);
+                  of = key >= kept && x != -INFINITY ? expf(x - top) : 0.0f;
+                }));
+  }
+  if (options.min_p > 0.0f) least = max(least, ordered(top + logf(options.min_p)));
+
   float own = 0.0f;
   for (int c = from; c < to; c++) own += weight(c);
   // The sum of all runs before this one.
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float upto = own;
 #pragma unroll
   for (int s = 1; s < 32; s <<= 1) {
     const float before = __shfl_up_sync(kFullMask, upto, s);
     if (lane >= s) upto += before;
   }
-  __syncthreads();
   if (lane == 31) warp_sums[warp] = upto;
   __syncthreads();
   float before = 0.0f, all = 0.0f;
-  for (int w = 0; w < warps; w++) {
+  for (int w = 0; w < 32; w++) {
     if (w < warp) before += warp_sums[w];
     all += warp_sums[w];
   }
-  const float limit = u * all;
+  const uint4 word = philox(make_uint4(0, 0, static_cast<uint32_t>(positions[r]), 0),
+                            make_uint2(static_cast<uint32_t>(keys[2 * r]), static_cast<uint32_t>(keys[2 * r + 1])));
+  const float limit = static_cast<float>(word.x >> 8) * 5.9604644775390625e-8f * all;
   float sum = before + (upto - own);
   int last = -1;
-  if (sum + own > limit || threadIdx.x == blockDim.x - 1 || own > 0.0f) {
+  if (own > 0.0f) {
     for (int c = from; c < to; c++) {
       const float w = weight(c);
       if (w == 0.0f) continue;
@@ -263,7 +313,7 @@ __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, con
 #define DIFFMAMBA_SAMPLE(NAME, T)                                                                                     \
   extern "C" __global__ void __launch_bounds__(1024) sample_##NAME(                                                   \
       const T* logits, const i32* keys, const i32* positions, i32* tokens, float* logprobs, long long pitch,          \
-      int width, SampleOptions options) {                                                                             \
-    sample_row(logits, keys, positions, tokens, logprobs, width, pitch, options);                                     \
+      int width, SampleOptions options, int cached, int vectors) {                                                    \
+    sample_row(logits, keys, positions, tokens, logprobs, width, pitch, options, cached, vectors);                    \
   }
 DIFFMAMBA_FLOATS(DIFFMAMBA_SAMPLE)

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "common.cuh"
+#include "overlap.cuh"
 
 /// A row of `out`, in its own type or in f32.
 template <typename T>
@@ -27,12 +28,19 @@ template <typename T, int M, int R>
 __device__ __forceinline__ void skinny(const T* __restrict__ a, const T* __restrict__ b, void* out, int m, int n, int k,
                                        int a_pitch, int b_pitch, int out_pitch, int accumulate, int out_f32) {
   constexpr int V = kVector<T>;
+  // Loads of each row that are under way at once.
+  constexpr int AHEAD = R == 1 ? 8 : 4;
   const int lane = threadIdx.x % 32;
   const int first = (blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * R;
+  let_next_start();
   if (first >= n) return;
   const T* rows[R];
 #pragma unroll
-  for (int r = 0; r < R; r++) rows[r] = b + static_cast<long long>(min(first + r, n - 1)) * b_pitch;
+  for (int r = 0; r < R; r++) {
+    rows[r] = b + static_cast<long long>(min(first + r, n - 1)) * b_pitch;
+    if (lane == r) prefetch_row(rows[r], k * static_cast<int>(sizeof(T)));
+  }
+  wait_for_previous();
   const T* left[M];
 #pragma unroll
   for (int i = 0; i < M; i++) left[i] = a + static_cast<long long>(min(i, m - 1)) * a_pitch;
@@ -41,49 +49,30 @@ __device__ __forceinline__ void skinny(const T* __restrict__ a, const T* __restr
   for (int i = 0; i < M; i++)
 #pragma unroll
     for (int r = 0; r < R; r++) sum[i][r] = 0.0f;
-
-  const auto step = [&](int at) {
-    float w[R][V];
+  for (int start = lane * V; start < k; start += AHEAD * 32 * V) {
+    Vector<T, V> w[AHEAD][R];
 #pragma unroll
-    for (int r = 0; r < R; r++) load<V>(rows[r] + at, w[r]);
+    for (int u = 0; u < AHEAD; u++)
 #pragma unroll
-    for (int i = 0; i < M; i++) {
-      float x[V];
-      load<V>(left[i] + at, x);
+      for (int r = 0; r < R; r++) {
+        const int at = start + u * 32 * V;
+        if (at < k) w[u][r] = *reinterpret_cast<const Vector<T, V>*>(rows[r] + at);
+      }
 #pragma unroll
-      for (int r = 0; r < R; r++)
+    for (int u = 0; u < AHEAD; u++) {
+      const int at = start + u * 32 * V;
+      if (at >= k) break;
 #pragma unroll
-        for (int v = 0; v < V; v++) sum[i][r] = fmaf(x[v], w[r][v], sum[i][r]);
-    }
-  };
-  int at = lane * V;
-  // Several loads are under way at once.
-  for (; at + 3 * 32 * V < k; at += 4 * 32 * V) {
-    if constexpr (M <= 2) {
-      Vector<T, V> w[4][R];
+      for (int i = 0; i < M; i++) {
+        float x[V];
+        load<V>(left[i] + at, x);
 #pragma unroll
-      for (int u = 0; u < 4; u++)
+        for (int r = 0; r < R; r++)
 #pragma unroll
-        for (int r = 0; r < R; r++) w[u][r] = *reinterpret_cast<const Vector<T, V>*>(rows[r] + at + u * 32 * V);
-#pragma unroll
-      for (int u = 0; u < 4; u++)
-#pragma unroll
-        for (int i = 0; i < M; i++) {
-          float x[V];
-          load<V>(left[i] + at + u * 32 * V, x);
-#pragma unroll
-          for (int r = 0; r < R; r++)
-#pragma unroll
-            for (int v = 0; v < V; v++) sum[i][r] = fmaf(x[v], to_float(w[u][r].at[v]), sum[i][r]);
-        }
-    } else {
-#pragma unroll
-      for (int u = 0; u < 4; u++) step(at + u * 32 * V);
+          for (int v = 0; v < V; v++) sum[i][r] = fmaf(x[v], to_float(w[u][r].at[v]), sum[i][r]);
+      }
     }
   }
-#pragma unroll 2
-  for (; at < k; at += 32 * V) step(at);
-
 #pragma unroll
   for (int i = 0; i < M; i++)
 #pragma unroll

@@ -49,6 +49,31 @@ __device__ __forceinline__ A warp_join(A x) {
   return x;
 }
 
+/// Joins elements from, from + step, … below `to` to `total`: along one axis several at a time, so that several loads are under way.
+template <typename Op, typename T, typename A>
+__device__ __forceinline__ A reduce_run(const T* __restrict__ x, const Axes<1>& reduced, int from, int to, int step, A total) {
+  if (reduced.count == 1) {
+    const long long stride = static_cast<long long>(reduced.strides[0][0]) * step;
+    const T* at = x + static_cast<long long>(from) * reduced.strides[0][0];
+    int i = from;
+    for (; i + 7 * step < to; i += 8 * step, at += 8 * stride) {
+      A eight[8];
+#pragma unroll
+      for (int u = 0; u < 8; u++) eight[u] = widen(at[u * stride], A());
+#pragma unroll
+      for (int u = 0; u < 8; u++) total = Op::join(total, eight[u]);
+    }
+    for (; i < to; i += step, at += stride) total = Op::join(total, widen(*at, A()));
+    return total;
+  }
+  for (int i = from; i < to; i += step) {
+    long long at[1];
+    place(reduced, i, at);
+    total = Op::join(total, widen(x[at[0]], A()));
+  }
+  return total;
+}
+
 /// One segment of the elements that go into each output, `team` threads (a power of two up to a warp, or a block) to an output:
 /// for outputs whose elements lie one after the other. out (segments, outputs).
 template <typename Op, typename T, typename O>
@@ -65,11 +90,7 @@ __device__ void reduce_rows(const T* x, O* out, const Axes<1>& kept, const Axes<
     place(kept, output, base);
     const int from = blockIdx.y * segment;
     const int to = min(count, from + segment);
-    for (int i = from + member; i < to; i += team) {
-      long long at[1];
-      place(reduced, i, at);
-      total = Op::join(total, widen(x[base[0] + at[0]], A()));
-    }
+    total = reduce_run<Op>(x + base[0], reduced, from + member, to, team, total);
   }
   if (team <= 32) {
     for (int step = team / 2; step > 0; step >>= 1) total = Op::join(total, __shfl_xor_sync(kFullMask, total, step));
@@ -98,11 +119,7 @@ __device__ void reduce_columns(const T* x, O* out, const Axes<1>& kept, const Ax
     place(kept, output, base);
     const int from = blockIdx.y * segment;
     const int to = min(count, from + segment);
-    for (int i = from + threadIdx.y; i < to; i += 8) {
-      long long at[1];
-      place(reduced, i, at);
-      total = Op::join(total, widen(x[base[0] + at[0]], A()));
-    }
+    total = reduce_run<Op>(x + base[0], reduced, from + threadIdx.y, to, 8, total);
   }
   scratch[threadIdx.y][threadIdx.x] = total;
   __syncthreads();
@@ -160,6 +177,7 @@ __device__ void argmax_kernel(const T* x, i32* out, const Axes<2>& lines, int si
   };
   Value value = -INFINITY;
   int index = 0x7fffffff;
+#pragma unroll 8
   for (int i = threadIdx.x; i < size; i += blockDim.x) {
     const Value y = element(i);
     if (y > value || (y == value && i < index)) {

@@ -1,8 +1,8 @@
 // Layer: CUDA kernels. The causal depthwise convolution and its gradient: which passes run, and how channels and tokens are shared out.
 // Knows layouts and native/kernels/causal_conv1d.cu. Knows no formula.
 
-import { BackendError, type Conv1dInputs, type Kernels, type View } from "@diffmamba/tensor";
-import { type Argument, i32, i64, type KernelContext, pointer } from "../context.js";
+import { BackendError, bytesPerElement, type Conv1dInputs, type Kernels, type View } from "@diffmamba/tensor";
+import { type Argument, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
 import { pitchOf, sumParts, vectorFor } from "./rows.js";
 
 /** Threads of a block along channels and along time. */
@@ -19,11 +19,13 @@ const optionalPitch = (name: string, view: View | undefined): number => (view ? 
 
 /** The structure Conv. */
 function convArguments(
-  { x, weight }: Conv1dInputs,
+  inputs: Conv1dInputs,
   y: View | undefined,
   dx: View | undefined,
   silu: boolean,
+  fours = false,
 ): Argument[] {
+  const { x, weight } = inputs;
   const [batch, length, channels] = x.shape;
   return [
     i32(batch),
@@ -34,7 +36,7 @@ function convArguments(
     i64(optionalPitch("causalConv1d: y", y)),
     i64(optionalPitch("causalConv1dBackward: dx", dx)),
     i32(silu),
-    i32(0),
+    i32(fours),
   ];
 }
 
@@ -48,13 +50,16 @@ export const convKernels = (context: KernelContext): Pick<Kernels, "causalConv1d
     const { x, weight, bias, initialState, seqIdx, lengths } = inputs;
     const [batch, length, channels] = x.shape;
     const width = weight.shape[1];
-    const conv = convArguments(inputs, y, undefined, activation === "silu");
+    const inFours = (view: View | undefined) => view === undefined || isAligned(view, 4 * bytesPerElement[view.dtype]);
+    const fours = width === 4 && [weight, initialState, finalState].every(inFours);
+    const conv = convArguments(inputs, y, undefined, activation === "silu", fours);
     const wholeRows: [number, number] = [Math.ceil(channels / 128), batch];
     if (length === 1 && seqIdx === undefined && lengths === undefined) {
       context.launch({
         kernel: `conv_step_${x.dtype}`,
         grid: wholeRows,
         block: 128,
+        overlap: true,
         args: [...[x, weight, bias, initialState, y, finalState].map(pointer), ...conv],
       });
       return;

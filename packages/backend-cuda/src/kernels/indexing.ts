@@ -5,6 +5,8 @@ import { i32, isAligned, type KernelContext, pointer } from "../context.js";
 
 /** Rows that are sorted at once: the work grows with their square. */
 const CHUNK = 32768;
+/** Rows of one index that a warp sums: kShortRun of native/kernels/indexing.cu. */
+const SHORT_RUN = 32;
 
 /** Elements of a vector that rows of so many columns, which follow each other, can be taken in. */
 function widthOf(columns: number, ...views: readonly View[]): number {
@@ -42,30 +44,45 @@ export const indexingKernels = (context: KernelContext): Pick<Kernels, "gather" 
     const width = widthOf(columns, src, out);
     context.clear(out);
     if (rows === 0) return;
-    const order = context.temporary([Math.min(rows, CHUNK)], "i32");
+    const ranks = context.temporary([Math.min(rows, CHUNK)], "i32");
+    const sorted = context.temporary([Math.min(rows, CHUNK), 2], "i32");
     for (let start = 0; start < rows; start += CHUNK) {
       const count = Math.min(CHUNK, rows - start);
       const part = { ...index, offset: index.offset + start };
+      context.clear(ranks);
+      context.launch({
+        kernel: "rank_rows",
+        grid: [Math.ceil(count / 256), Math.ceil(count / 1024)],
+        block: 256,
+        args: [pointer(part), pointer(ranks), i32(count)],
+      });
       context.launch({
         kernel: "sort_rows",
         grid: Math.ceil(count / 256),
         block: 256,
-        args: [pointer(part), pointer(order), i32(count)],
+        args: [pointer(part), pointer(ranks), pointer(sorted), i32(count)],
       });
+      const args = [
+        pointer(sorted),
+        pointer({ ...src, offset: src.offset + start * columns }),
+        pointer(out),
+        i32(count),
+        i32(tableRows),
+        i32(columns),
+        i32(start > 0),
+      ];
       context.launch({
-        kernel: `scatter_add_${src.dtype}_v${width}`,
-        grid: [count, Math.ceil(columns / width / 32)],
-        block: [32, 4],
-        args: [
-          pointer(part),
-          pointer(order),
-          pointer({ ...src, offset: src.offset + start * columns }),
-          pointer(out),
-          i32(count),
-          i32(tableRows),
-          i32(columns),
-          i32(start > 0),
-        ],
+        kernel: `scatter_short_${src.dtype}_v${width}`,
+        grid: Math.ceil(count / 8),
+        block: 256,
+        args,
+      });
+      if (count <= SHORT_RUN) continue;
+      context.launch({
+        kernel: `scatter_long_${src.dtype}_v${width}`,
+        grid: [Math.ceil(count / SHORT_RUN), Math.ceil(columns / width / 32)],
+        block: [32, 8],
+        args,
       });
     }
   },

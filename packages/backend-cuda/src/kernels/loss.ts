@@ -1,9 +1,12 @@
 // Layer: CUDA kernels. The cross-entropy and its gradient, and drawing tokens: a block to a row.
 // Knows layouts and native/kernels/loss.cu. Knows no formula.
 
-import type { Kernels } from "@diffmamba/tensor";
+import { bytesPerElement, type Kernels } from "@diffmamba/tensor";
 import { f32, i32, type KernelContext, pointer } from "../context.js";
 import { pitchArgument, vectorFor } from "./rows.js";
+
+/** Bytes of shared memory that the drawing of a token takes beside the row, and more. */
+const SAMPLE_SCRATCH = 4096;
 
 const vectorOf = (dtype: string): number => (dtype === "f32" ? 4 : 8);
 
@@ -45,10 +48,13 @@ export const lossKernels = (
   },
   sample: ({ logits, keys, positions }, { tokens, logprobs }, { temperature, topK, topP, minP }) => {
     const [rows, width] = logits.shape;
+    const bytes = 4 * width;
+    const cached = bytes + SAMPLE_SCRATCH <= context.device.sharedPerBlock;
     context.launch({
       kernel: `sample_${logits.dtype}`,
       grid: rows,
       block: 1024,
+      shared: cached ? bytes : 0,
       args: [
         ...[logits, keys, positions, tokens, logprobs].map(pointer),
         pitchArgument("sample: logits", logits),
@@ -57,6 +63,8 @@ export const lossKernels = (
         i32(topK),
         f32(topP),
         f32(minP),
+        i32(cached),
+        i32(vectorFor(16 / bytesPerElement[logits.dtype], width, [logits]) > 1),
       ],
     });
   },

@@ -42,14 +42,14 @@ const MOST_BATCH = 65535;
 export function matricesOf(name: string, view: View): Matrices {
   const [batch, rows, columns] = view.shape;
   const [step, row, column] = view.strides;
-  const found = { view, step: batch === 1 ? 0 : step };
+  const between = batch === 1 ? 0 : step;
   // The pitch of a single line is never used: one that keeps vectors aligned is as good as any.
   const alone = (n: number) => Math.ceil(n / 8) * 8;
   if ((column === 1 || columns === 1) && (row >= columns || rows === 1)) {
-    return { ...found, transposed: false, pitch: rows === 1 ? alone(columns) : row };
+    return { view, transposed: false, pitch: rows === 1 ? alone(columns) : row, step: between };
   }
   if ((row === 1 || rows === 1) && (column >= rows || columns === 1)) {
-    return { ...found, transposed: true, pitch: columns === 1 ? alone(rows) : column };
+    return { view, transposed: true, pitch: columns === 1 ? alone(rows) : column, step: between };
   }
   throw new BackendError(
     `cuda: matmul: ${name} ${formatShape(view.shape)} has strides ${formatShape(view.strides)}; one axis of each matrix must be ` +
@@ -87,6 +87,7 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
       kernel: `matmul_skinny${rows}x${columns}_${a.view.dtype}`,
       grid: Math.ceil(n / columns / warps),
       block: 32 * warps,
+      overlap: true,
       args: [
         pointer(a.view),
         pointer(b.view),
@@ -133,7 +134,12 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
       const product: Product = {
         a: matricesOf("a", a),
         b: matricesOf("b", b),
-        out: { ...matricesOf("out", out), transposed: false, pitch: m === 1 ? n : out.strides[1] },
+        out: {
+          view: out,
+          transposed: false,
+          pitch: m === 1 ? n : out.strides[1],
+          step: batch === 1 ? 0 : out.strides[0],
+        },
         m,
         n,
         k,

@@ -3,37 +3,36 @@
 
 import type { Kernels, View } from "@diffmamba/tensor";
 import { f32, i32, type KernelContext, pointer } from "../context.js";
-import { blockOf, clearRows, partBlocks, pitchArgument, sumParts, teamFor, vectorFor } from "./rows.js";
+import { clearRows, partBlocks, pitchArgument, sumParts, THREADS, teamFor, vectorFor } from "./rows.js";
 
 type Norms = Pick<
   Kernels,
   "rmsNorm" | "rmsNormBackward" | "addRmsNorm" | "addRmsNormBackward" | "layerNorm" | "layerNormBackward"
 >;
 
-/** Threads of a row: more would not have registers enough. */
-const MOST_FORWARD = 512;
-const MOST_BACKWARD = 256;
-
 /** Elements of a vector where the main type is this. */
 const vectorOf = ({ dtype }: View): number => (dtype === "f32" ? 4 : 8);
 
-/** A warp to each of so many rows, eight to a block, or a block to each. */
-const gridOf = (rows: number, team: number): number => Math.ceil(rows / (blockOf(team) / team));
+/** Vectors of a row that a thread keeps: kHeld of native/kernels/norms.cu. */
+const HELD = 2;
+
+/** Blocks for so many rows with a team to each. */
+const gridOf = (rows: number, team: number): number => Math.ceil((rows * team) / THREADS);
 
 /** Bytes of shared memory for a row of sums of each team. */
-const sumBytes = (team: number, width: number, rowsOfSums = 1): number =>
-  4 * rowsOfSums * (blockOf(team) / team) * width;
+const sumBytes = (team: number, width: number, rowsOfSums = 1): number => (4 * rowsOfSums * THREADS * width) / team;
 
 export const normKernels = (context: KernelContext): Norms => ({
   rmsNorm: ({ x, weight, z }, { y, rstd }, { eps, groupSize, normBeforeGate }) => {
     const [rows, width] = x.shape;
     const groups = width / groupSize;
     const vector = vectorFor(vectorOf(x), groupSize, [x, z, weight, y]);
-    const team = teamFor(groupSize / vector, MOST_FORWARD);
+    const team = teamFor(groupSize / vector, HELD);
     context.launch({
       kernel: `rms_norm_${x.dtype}_v${vector}`,
       grid: gridOf(rows * groups, team),
-      block: blockOf(team),
+      block: THREADS,
+      overlap: true,
       args: [
         ...[x, z, weight, y, rstd].map(pointer),
         i32(rows * groups),
@@ -56,13 +55,13 @@ export const normKernels = (context: KernelContext): Norms => ({
     }
     const groups = width / groupSize;
     const vector = vectorFor(vectorOf(x), groupSize, [x, z, weight, dy, dx, dz]);
-    const team = teamFor(groupSize / vector, MOST_BACKWARD);
+    const team = teamFor(groupSize / vector, HELD);
     const blocks = partBlocks(rows, team);
     const parts = dweight && context.temporary([blocks, width], "f32");
     context.launch({
       kernel: `rms_norm_backward_${x.dtype}_v${vector}`,
       grid: [blocks, groups],
-      block: blockOf(team),
+      block: THREADS,
       shared: parts ? sumBytes(team, groupSize) : 0,
       args: [
         ...[x, z, weight, rstd, dy, dx, dz, parts].map(pointer),
@@ -83,11 +82,12 @@ export const normKernels = (context: KernelContext): Norms => ({
   addRmsNorm: ({ x, y, weight }, { sum, normed, rstd }, { eps }) => {
     const [rows, width] = x.shape;
     const vector = vectorFor(vectorOf(weight), width, [x, y, weight, sum, normed]);
-    const team = teamFor(width / vector, MOST_FORWARD);
+    const team = teamFor(width / vector, 2 * HELD);
     context.launch({
       kernel: `add_rms_norm_${x.dtype}_${weight.dtype}_v${vector}`,
       grid: gridOf(rows, team),
-      block: blockOf(team),
+      block: THREADS,
+      overlap: true,
       args: [
         ...[x, y, weight, sum, normed, rstd].map(pointer),
         i32(rows),
@@ -108,13 +108,13 @@ export const normKernels = (context: KernelContext): Norms => ({
       return;
     }
     const vector = vectorFor(vectorOf(weight), width, [sum, weight, dsum, dnormed, dx, dy]);
-    const team = teamFor(width / vector, MOST_BACKWARD);
+    const team = teamFor(width / vector, HELD);
     const blocks = partBlocks(rows, team);
     const parts = dweight && context.temporary([blocks, width], "f32");
     context.launch({
       kernel: `add_rms_norm_backward_${sum.dtype}_${weight.dtype}_v${vector}`,
       grid: blocks,
-      block: blockOf(team),
+      block: THREADS,
       shared: parts ? sumBytes(team, width) : 0,
       args: [
         ...[sum, weight, rstd, dsum, dnormed, dx, dy, parts].map(pointer),
@@ -132,11 +132,11 @@ export const normKernels = (context: KernelContext): Norms => ({
   },
   layerNorm: ({ x, weight, bias }, { y, mean, rstd }, { eps }) => {
     const [rows, width] = x.shape;
-    const team = teamFor(width / 4, MOST_FORWARD);
+    const team = teamFor(width / 8, HELD);
     context.launch({
       kernel: `layer_norm_${x.dtype}`,
       grid: gridOf(rows, team),
-      block: blockOf(team),
+      block: THREADS,
       args: [
         ...[x, weight, bias, y, mean, rstd].map(pointer),
         i32(rows),
@@ -154,13 +154,13 @@ export const normKernels = (context: KernelContext): Norms => ({
       for (const view of [dx, dweight, dbias]) if (view) clearRows(context, view);
       return;
     }
-    const team = teamFor(width / 4, MOST_BACKWARD);
+    const team = teamFor(width / 8, HELD);
     const blocks = partBlocks(rows, team);
     const parts = dweight || dbias ? context.temporary([blocks, 2 * width], "f32") : undefined;
     context.launch({
       kernel: `layer_norm_backward_${x.dtype}`,
       grid: blocks,
-      block: blockOf(team),
+      block: THREADS,
       shared: parts ? sumBytes(team, width, 2) : 0,
       args: [
         ...[x, weight, mean, rstd, dy, dx, parts].map(pointer),

@@ -14,10 +14,13 @@ import {
 import { type Argument, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
 import { elementwiseKernels } from "./elementwise.js";
 
+/** Threads of a block of these kernels: kThreads of native/kernels/norms.cu. */
+export const THREADS = 256;
+
 /** Blocks that leave a row of sums in part each, at most: enough for the largest device, and little beside what they are sums of. */
-const MOST_BLOCKS = 512;
-/** Rows to each of them, at least. */
-const ROWS_PER_BLOCK = 16;
+const MOST_BLOCKS = 528;
+/** Rows to each team of them, at least. */
+const ROWS_PER_TEAM = 2;
 
 /** Elements from one row of the last axis to the next. @throws BackendError where no one pitch leads from row to row */
 export function pitchOf(name: string, view: View): number {
@@ -44,20 +47,16 @@ export function vectorFor(width: number, size: number, views: readonly (View | u
   return size % width === 0 && fits ? width : 1;
 }
 
-/** Threads that take a row of so many vectors: a warp, or a block, so that each holds few of them. */
-export function teamFor(vectors: number, most: number): number {
+/** Threads that take a row of so many vectors: whole warps, so that each thread has no more than `held` of them where that can be. */
+export function teamFor(vectors: number, held: number): number {
   let team = 32;
-  while (team < most && 4 * team < vectors) team *= 2;
+  while (team < THREADS && held * team < vectors) team *= 2;
   return team;
 }
 
-/** Threads of a block of such teams. */
-export const blockOf = (team: number): number => (team === 32 ? 256 : team);
-
 /** Blocks for the rows of a gradient whose sums are left in part. */
 export function partBlocks(rows: number, team: number): number {
-  const teams = blockOf(team) / team;
-  return Math.max(1, Math.min(MOST_BLOCKS, Math.ceil(rows / Math.min(ROWS_PER_BLOCK, 2 * teams))));
+  return Math.max(1, Math.min(MOST_BLOCKS, Math.ceil((rows * team) / THREADS / ROWS_PER_TEAM)));
 }
 
 /** out = the sum of the rows of `parts` (rows, pitch), of the columns from `from` on. */
