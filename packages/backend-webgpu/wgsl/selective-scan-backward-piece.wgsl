@@ -44,11 +44,11 @@ fn main(
   let channel = channel_of(place, lane);
   let size = place.piece.size;
   let bias = bias_of(channel.index);
-  var rates: States;
+  var rates = States();
   for (var q = 0u; q < quads; q++) {
     rates[q] = rates_at(q, channel.index);
   }
-  var run: Run;
+  var run = Run();
   // From the last token to the first: `past` of them are done.
   for (var past = 0u; past < size; past += staged) {
     workgroupBarrier();
@@ -61,8 +61,8 @@ fn main(
     for (var i = 0u; i < left; i += 4u) {
       // Four tokens are read before the first is used.
       let last = place.token + size - 1u - past - i;
-      var raw: array<f32, 4>;
-      var upstream: array<f32, 4>;
+      var raw = array<f32, 4>();
+      var upstream = array<f32, 4>();
       for (var k = 0u; k < 4u; k++) {
         let token = max(last, place.token + k) - k;
         raw[k] = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;

@@ -3,24 +3,27 @@
 // again and backwards, with g what comes from later tokens:
 //   g_t = C_t dy_t + e^{Delta_{t+1} A} g_{t+1},  dC_t = dy_t h_t,  dB_t = g_t Delta_t u_t,  du_t = D dy_t + sum_n g_t Delta_t B_t,
 //   dDelta_t = sum_n g_t (B_t u_t + A e^{Delta_t A} h_{t-1}),  dA = sum_t g_t Delta_t e^{Delta_t A} h_{t-1}.
-// The gradients of B and C are sums over channels: eight channels share them out as they add them up, and the workgroup adds up what
-// all of its eights have; what it has goes to `partial`, beside its sums over time.
+// The gradients of B and C are sums over channels, which go to `partial`, beside the workgroup's sums over time. Where a subgroup holds
+// eight channels (`wide`), they share the sums out as they add up, and those of a workgroup are added up later, of eight tokens at once;
+// elsewhere all goes through the workgroup's memory, token by token.
 
 #include grid
 #include selective-scan
 #include scan-pieces
 #include shared-states(B)
 #include shared-states(C)
-#include swap(vec4f)
-#include swap(vec2f)
-#include swap(f32)
 
 const threads = 256u;
 const eight = 8u;
 const ln2 = 0.693147181f;
 
+#if wide
 // Of eight tokens, of each eight channels.
 var<workgroup> shares: array<f32, 8 * 256>;
+#else
+// Each thread's parts of the gradients of B and C, and of sums over states.
+var<workgroup> parts: array<vec4f, 3 * 256>;
+#endif
 
 struct Token { delta: f32, input: f32, dy: f32, mark: u32 }
 
@@ -47,6 +50,40 @@ fn state_at(begin: u32, row: u32, q: u32) -> vec4f {
   }
   return four;
 }
+
+// Where a workgroup's sum over channels for a token begins: of the gradient of B (kind 0) or C (1).
+fn sum_place(kind: u32, token: u32, state_group: u32, stretch: u32) -> u32 {
+  let row = (kind * u.stretches + stretch) * u.batch * u.length + token;
+  return u.partial_at + u.shared_from + (row * u.groups + state_group) * u.states;
+}
+
+#if wide
+// Adds up eight numbers over the eight channels of a subgroup: each of its threads gets one of them, by the channel's number.
+fn share_of(dB: vec4f, dC: vec4f, lane: u32) -> f32 {
+  let channel = lane / team;
+  let upper = (channel & 4u) != 0u;
+  let four = select(dB, dC, upper) + subgroupShuffleXor(select(dC, dB, upper), 4u * team);
+  let middle = (channel & 2u) != 0u;
+  let two = select(four.xy, four.zw, middle) + subgroupShuffleXor(select(four.zw, four.xy, middle), 2u * team);
+  let lower = (channel & 1u) != 0u;
+  return select(two.x, two.y, lower) + subgroupShuffleXor(select(two.y, two.x, lower), u32(team));
+}
+#else
+// Adds up four numbers over the channels of the workgroup, and stores them: those of dB, then of dC, four to a thread.
+fn store_sums(lane: u32, token: u32, state_group: u32, stretch: u32) {
+  let kind = lane / team;
+  let q = lane % team;
+  var sum = vec4f();
+  for (var other = q; other < threads; other += team) {
+    sum += parts[kind * threads + other];
+  }
+  for (var c = 0u; c < 4u; c++) {
+    if (4u * q + c < u.states) {
+      $partial[sum_place(kind, token, state_group, stretch) + 4u * q + c] = sum[c];
+    }
+  }
+}
+#endif
 
 #if softplus_delta
 // The slope of softplus where its value is d: 1 - e^-d, by its series where it would cancel.
@@ -83,10 +120,9 @@ fn main(
   let entry = min(q, u32(quads) - 1u);
   let rates = select(vec4f(), rates_at(entry, channel), some);
   let skip = skip_of(channel);
-  let bits = lane / team;
 
   var h = select(vec4f(), state_at(u.entering_from, row, q), some && inside);
-  var kept: array<vec4f, 8>;
+  var kept = array<vec4f, 8>();
   let eighths = (piece.size + 7u) / 8u;
   for (var e = 0u; e < eighths; e++) {
     kept[e] = h;
@@ -105,9 +141,9 @@ fn main(
   for (var left = eighths; left > 0u; left--) {
     let first = eight * (left - 1u);
     h = kept[left - 1u];
-    var tokens_of: array<Token, 8>;
-    var decayed: array<vec4f, 8>;
-    var kept_part: array<vec4f, 8>;
+    var tokens_of = array<Token, 8>();
+    var decayed = array<vec4f, 8>();
+    var kept_part = array<vec4f, 8>();
     for (var k = 0u; k < eight; k++) {
       let given = token_at(piece, first + k, channel, inside);
       tokens_of[k] = given;
@@ -129,15 +165,27 @@ fn main(
       carry = kept_part[k] * g;
       dA = fma(vec4f(given.delta), through, dA);
 
-      // Over the states of the channel.
-      var sums = vec2f(dot(g, b_four), dot(rates, through) * ln2);
+      // Over the states of the channel: parts of du and dDelta, and y.
+      var sums = vec3f(dot(g, b_four), dot(rates, through) * ln2, dot(c_four, after));
+      let dB = g * scaled;
+      let dC = given.dy * after;
+#if wide
       for (var apart = 1u; apart < team; apart *= 2u) {
-        sums += swap_vec2f(sums, apart, lane);
+        sums += subgroupShuffleXor(sums, apart);
       }
-#if HAS_dz
-      var y = dot(c_four, after);
-      for (var apart = 1u; apart < team; apart *= 2u) {
-        y += swap_f32(y, apart, lane);
+      shares[k * threads + lane] = share_of(dB, dC, lane);
+#else
+      workgroupBarrier();
+      parts[lane] = dB;
+      parts[threads + lane] = dC;
+      parts[2u * threads + lane] = vec4f(sums, 0.0);
+      workgroupBarrier();
+      sums = vec3f();
+      for (var other = 0u; other < team; other++) {
+        sums += parts[2u * threads + lane - q + other].xyz;
+      }
+      if (first + k < piece.size && lane < 2u * team) {
+        store_sums(lane, token, state_group, stretch);
       }
 #endif
       var ddelta = fma(sums.x, given.input, sums.y);
@@ -155,21 +203,12 @@ fn main(
 #endif
 #if HAS_dz
         // Before the gate; the pass that follows makes the gradient of the gate of it.
-        $dz[u.dz_at + token * u.dz_pitch + channel] = fma(skip, given.input, y);
+        $dz[u.dz_at + token * u.dz_pitch + channel] = fma(skip, given.input, sums.z);
 #endif
       }
 
-      // Over eight channels: each thread ends with one of the eight numbers, summed.
-      let dB = g * scaled;
-      let dC = given.dy * after;
-      let upper = (bits & 4u) != 0u;
-      let four = select(dB, dC, upper) + swap_vec4f(select(dC, dB, upper), 4u * team, lane);
-      let middle = (bits & 2u) != 0u;
-      let two = select(four.xy, four.zw, middle) + swap_vec2f(select(four.zw, four.xy, middle), 2u * team, lane);
-      let lower = (bits & 1u) != 0u;
-      let one = select(two.x, two.y, lower) + swap_f32(select(two.y, two.x, lower), team, lane);
-      shares[k * threads + lane] = one;
     }
+#if wide
     workgroupBarrier();
     for (var i = lane; i < 64u * team; i += threads) {
       let k = i / (eight * team);
@@ -178,15 +217,14 @@ fn main(
       for (var other = place; other < threads; other += eight * team) {
         sum += shares[k * threads + other];
       }
-      let channel_bits = place / team;
-      let n = 4u * (place % team) + (channel_bits & 3u);
+      let part = place / team;
+      let n = 4u * (place % team) + (part & 3u);
       if (n < u.states && first + k < piece.size) {
-        let kind = (channel_bits >> 2u) * u.stretches + stretch;
-        let to = (kind * u.batch * u.length + token0 + first + k) * u.groups + state_group;
-        $partial[u.partial_at + u.shared_from + to * u.states + n] = sum;
+        $partial[sum_place(part >> 2u, token0 + first + k, state_group, stretch) + n] = sum;
       }
     }
     workgroupBarrier();
+#endif
   }
 
   if (inside) {

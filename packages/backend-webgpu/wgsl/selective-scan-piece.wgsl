@@ -39,11 +39,11 @@ fn main(
   let channel = channel_of(place, lane);
   let size = place.piece.size;
   let bias = bias_of(channel.index);
-  var rates: States;
+  var rates = States();
   for (var q = 0u; q < quads; q++) {
     rates[q] = rates_at(q, channel.index);
   }
-  var run: Run;
+  var run = Run();
   for (var base = 0u; base < size; base += staged) {
     workgroupBarrier();
     for (var i = lane; i < staged * quads; i += threads) {
@@ -55,8 +55,8 @@ fn main(
       // Four tokens are read before the first is used.
       let first = place.token + base + t;
       let last = place.token + size - 1u;
-      var raw: array<f32, 4>;
-      var input: array<f32, 4>;
+      var raw = array<f32, 4>();
+      var input = array<f32, 4>();
       for (var k = 0u; k < 4u; k++) {
         let token = min(first + k, last);
         raw[k] = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;

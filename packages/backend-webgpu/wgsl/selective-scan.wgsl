@@ -51,8 +51,8 @@ fn main(
   let bias = bias_of(channel.index);
   let skip = skip_of(channel.index);
   let state_row = place.piece.number * u.channels + channel.index;
-  var rates: States;
-  var h: States;
+  var rates = States();
+  var h = States();
   for (var q = 0u; q < quads; q++) {
     rates[q] = rates_at(q, channel.index);
     h[q] = entering_quad(state_row, q);
@@ -70,7 +70,7 @@ fn main(
       // Four tokens are read before the first is used.
       let first = place.token + base + t;
       let last = place.token + size - 1u;
-      var given: array<Token, 4>;
+      var given = array<Token, 4>();
       for (var k = 0u; k < 4u; k++) {
         let token = min(first + k, last);
         given[k].raw = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;

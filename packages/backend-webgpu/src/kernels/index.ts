@@ -20,6 +20,8 @@ import { sampleKernels } from "./sample.js";
 import { selectiveScanKernels } from "./selectiveScan.js";
 import { selectiveScanBackwardKernels } from "./selectiveScanBackward.js";
 import { softmaxCrossEntropyKernels } from "./softmaxCrossEntropy.js";
+import { ssdScanKernels } from "./ssdScan.js";
+import { ssdScanBackwardKernels } from "./ssdScanBackward.js";
 
 /** Kernels that compute in f32; half precision is widened where a kernel does not take it as it is. */
 export function createKernels(context: KernelContext): Kernels {
@@ -33,6 +35,8 @@ export function createKernels(context: KernelContext): Kernels {
     ...causalConv1dKernels(context),
     ...selectiveScanKernels(context),
     ...selectiveScanBackwardKernels(context),
+    ...ssdScanKernels(context),
+    ...ssdScanBackwardKernels(context),
     ...rmsNormKernels(context),
     ...addRmsNormKernels(context),
     ...layerNormKernels(context),

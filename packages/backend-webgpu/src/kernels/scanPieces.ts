@@ -6,14 +6,12 @@ export const PIECE_TOKENS = 64;
 
 /** Rows of a batch cut as lib/scan-pieces.wgsl says. */
 export interface Pieces {
-  /** Tokens of a piece, at most. */
-  readonly tokens: number;
   /** Chunks of a row, between which states are saved. */
   readonly chunks: number;
   /** Pieces of a whole chunk, and of a row. */
   readonly per: number;
   readonly pieces: number;
-  readonly uniforms: Readonly<Record<"length" | "chunk_size" | "per" | "pieces", number>>;
+  readonly uniforms: Readonly<Record<"length" | "chunk_size" | "piece_tokens" | "per" | "pieces", number>>;
 }
 
 /** @param length tokens of a row, at least 1 */
@@ -23,5 +21,5 @@ export function piecesOf(length: number, chunkSize: number): Pieces {
   const chunks = Math.ceil(length / chunk);
   const per = Math.ceil(chunk / tokens);
   const pieces = (chunks - 1) * per + Math.ceil((length - (chunks - 1) * chunk) / tokens);
-  return { tokens, chunks, per, pieces, uniforms: { length, chunk_size: chunk, per, pieces } };
+  return { chunks, per, pieces, uniforms: { length, chunk_size: chunk, piece_tokens: tokens, per, pieces } };
 }

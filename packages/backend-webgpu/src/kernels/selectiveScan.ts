@@ -11,7 +11,7 @@ import {
 import type { BufferUse, Dispatch, KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
 import { pitchOf, THREADS } from "./rows.js";
-import { type Pieces, piecesOf } from "./scanPieces.js";
+import { PIECE_TOKENS, type Pieces, piecesOf } from "./scanPieces.js";
 
 /** Threads of the passes that give each a channel. */
 const CHANNEL_THREADS = 128;
@@ -61,8 +61,7 @@ export function scanOf({ u, A, B, seqIdx, lengths }: SelectiveScanInputs, option
       quads,
       marked,
       softplus_delta: options.deltaSoftplus,
-      tokens: pieces.tokens,
-      staged: Math.max(1, Math.min(pieces.tokens, Math.floor(STAGED / quads))),
+      staged: Math.max(1, Math.min(PIECE_TOKENS, Math.floor(STAGED / quads))),
     },
     channelUniforms: {
       ...pieces.uniforms,

@@ -1,62 +1,19 @@
 // Layer: WebGPU kernels. The gradient of the selective scan: which passes run over which pieces of time, and what they hand on.
 // Knows layouts and the shaders' parameters. Knows no formula.
 
-import { BackendError, type Kernels, rowPitch, sizeOf, type View } from "@diffmamba/tensor";
+import { BackendError, type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import type { KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { joiningConstants, rowUses, sumPartials, THREADS } from "./rows.js";
+import { sumPartials, THREADS } from "./rows.js";
+import { gateBackward, sumParts } from "./scanSums.js";
 import { pitchesOf, prepareScan, runPassage, runPieces, type Scan, scanOf } from "./selectiveScan.js";
 
-/** Eight channels share out sums over them: so many states, in fours, leave room for eight in a workgroup. */
+/** As many states, in fours, as a workgroup has threads for eight channels. */
 const MOST_STATES = 128;
 
 /** Threads that take a channel together, four states each. */
 function teamOf({ quads }: Scan): number {
   return 2 ** Math.ceil(Math.log2(quads));
-}
-
-/** out (B, L, G, N) = the sum of `count` parts that follow one another in `parts` from element `from` on. */
-function sumParts(context: KernelContext, scan: Scan, parts: View, from: number, count: number, out: View): void {
-  const { batch, length, groups, states } = scan;
-  const columns = groups * states;
-  context.run({
-    shader: "matmul-sum-splits",
-    buffers: { parts: { ...parts, offset: parts.offset + from }, out },
-    writes: ["out"],
-    uniforms: {
-      ...{ batch: 1, rows: batch * length, columns, splits: count, parts_pitch: columns },
-      ...{ out_batch: 0, out_row: rowPitch(out, 2) ?? columns, out_column: 1 },
-    },
-    groups: Math.ceil((batch * length * columns) / THREADS),
-  });
-}
-
-/** dz, which holds y from before the gate, becomes the gradient of the gate; and `inner`, that of y. */
-export function runGate(
-  context: KernelContext,
-  op: string,
-  [rows, columns]: readonly [number, number],
-  {
-    z,
-    dy,
-    dz,
-    inner,
-  }: {
-    readonly z: View;
-    readonly dy?: View | undefined;
-    readonly dz?: View | undefined;
-    readonly inner?: View | undefined;
-  },
-): void {
-  const { fours, unit, buffers, pitches } = rowUses(op, columns, { z, dy, dz }, { inner });
-  context.run({
-    shader: "gate-backward",
-    constants: { fours },
-    buffers,
-    writes: ["dz", "inner"],
-    uniforms: { ...pitches, rows, columns: columns / unit },
-    groups: Math.ceil((rows * columns) / unit / THREADS),
-  });
 }
 
 type Backward = Required<Pick<Kernels, "selectiveScanBackward">>;
@@ -78,7 +35,7 @@ export const selectiveScanBackwardKernels = (context: KernelContext): Backward =
         return;
       }
       const scan = scanOf(inputs, options);
-      const { batch, length, channels, groups, quads, pieces, stateSize } = scan;
+      const { batch, length, channels, groups, pieces, stateSize } = scan;
       if (scan.states > MOST_STATES) {
         throw new BackendError(
           `webgpu: selectiveScanBackward takes at most ${MOST_STATES} states a channel, got ${scan.states}; use the CPU backend.`,
@@ -114,6 +71,7 @@ export const selectiveScanBackwardKernels = (context: KernelContext): Backward =
       });
 
       const team = teamOf(scan);
+      const { subgroups, subgroupMin } = context.limits;
       const groupSize = channels / groups;
       const stretches = Math.ceil(groupSize / (THREADS / team));
       const pitch = channels * (scan.states + 2);
@@ -121,7 +79,7 @@ export const selectiveScanBackwardKernels = (context: KernelContext): Backward =
       const partial = context.temporary([all * pitch + 2 * stretches * shared]);
       context.run({
         shader: "selective-scan-backward",
-        constants: { ...joiningConstants(context), ...scan.constants, quads, team },
+        constants: { ...scan.constants, team, wide: subgroups && subgroupMin >= 8 * team },
         buffers: { u, B, C, work, du, ddelta, dz, partial },
         writes: ["du", "ddelta", "dz", "partial"],
         uniforms: {
@@ -133,13 +91,17 @@ export const selectiveScanBackwardKernels = (context: KernelContext): Backward =
         },
         groups: all * groups * stretches,
       });
-      if (dz && z) runGate(context, "selectiveScanBackward", [batch * length, channels], { z, dy, dz });
+      if (dz && z) gateBackward(context, "selectiveScanBackward", { z, dy, dz });
       const rows: View = { ...partial, shape: [all, pitch], strides: [pitch, 1] };
       if (dA) sumPartials(context, rows, 0, dA);
       if (dD) sumPartials(context, rows, stateSize, dD);
       if (ddeltaBias) sumPartials(context, rows, stateSize + channels, ddeltaBias);
-      if (dB) sumParts(context, scan, partial, all * pitch, stretches, dB);
-      if (dC) sumParts(context, scan, partial, all * pitch + stretches * shared, stretches, dC);
+      const from = (part: number): View => ({
+        ...partial,
+        offset: partial.offset + all * pitch + part * stretches * shared,
+      });
+      if (dB) sumParts(context, from(0), stretches, dB);
+      if (dC) sumParts(context, from(1), stretches, dC);
     },
   };
 };
