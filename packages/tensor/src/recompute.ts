@@ -34,7 +34,7 @@ export function recompute(fn: (...inputs: Tensor[]) => readonly Tensor[], inputs
   const outer = activeTape();
   // An output that is an input gets a name of its own, so that its gradient has one.
   const run = (given: readonly Tensor[]) =>
-    scope(() => fn(...given).map((output) => (given.includes(output) ? output.alias() : output)));
+    scope(() => fn(...given).map((output) => (given.includes(output) ? output.reshape(...output.shape) : output)));
   if (outer === undefined) return run(inputs);
   const probe = new Probe(outer);
   const outputs = onTape(probe, () => run(inputs));
