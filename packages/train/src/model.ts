@@ -17,8 +17,11 @@ export interface Lambda {
 export type TrainableModel = Module & {
   /** The step by which dropout draws; the trainer sets it before each micro-batch. */
   readonly clock: Clock;
-  /** tokens, targets: (B, L) i32 -> () mean loss in nats a token. */
-  loss(tokens: Tensor, targets: Tensor): Tensor;
+  /**
+   * tokens, targets: (B, L) i32 -> () mean loss in nats a token. seqIdx: (B, L) i32, where rows are packed documents: state starts anew
+   * where it rises. A model that is never given packed batches need not know it.
+   */
+  loss(tokens: Tensor, targets: Tensor, options?: { readonly seqIdx?: Tensor }): Tensor;
   /** One entry for each differential layer; none for other models. */
   lambdas(): readonly Lambda[];
   /** Writes `config.json` and `model.safetensors`, under published names and in the parameters' own types, to a folder that exists. */

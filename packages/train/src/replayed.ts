@@ -19,7 +19,12 @@ import type { TrainableModel } from "./model.js";
 
 /** What a recording is made for: the sizes of a step's batches, and what is a constant in it. */
 const shapeOf = (batches: readonly Batch[], { maxNorm }: LaunchOptions): string =>
-  `${maxNorm} ${batches.map(({ batchSize, length }) => `${batchSize}x${length}`).join(" ")}`;
+  `${maxNorm} ${batches.map(sizeOf).join(" ")}`;
+
+const sizeOf = ({ batchSize, length, seqIdx }: Batch): string => `${batchSize}x${length}${seqIdx ? " packed" : ""}`;
+
+const tensorsOf = ({ tokens, targets, seqIdx }: DeviceBatch): Tensor[] =>
+  seqIdx === undefined ? [tokens, targets] : [tokens, targets, seqIdx];
 
 interface Replay {
   readonly shape: string;
@@ -58,8 +63,7 @@ export class Stepper {
       const made = batches.map((batch) => upload(model, batch));
       return { batches: made, clock: model.device.zeros([], "i32") };
     });
-    for (const tensor of [inputs.clock, ...inputs.batches.flatMap((batch) => [batch.tokens, batch.targets])])
-      keep(tensor);
+    for (const tensor of [inputs.clock, ...inputs.batches.flatMap(tensorsOf)]) keep(tensor);
     this.#freshen();
     const recorded = model.device.record(() => takeStep(model, optimizer, inputs, options));
     this.#replay = { shape, ...inputs, recorded };
@@ -72,9 +76,10 @@ export class Stepper {
   ): LaunchedStep {
     const { model, optimizer } = this;
     const { step, lr, withLambdas } = options;
-    for (const [i, { tokens, targets }] of batches.entries()) {
+    for (const [i, { tokens, targets, seqIdx }] of batches.entries()) {
       places[i].tokens.write(tokens);
       places[i].targets.write(targets);
+      if (seqIdx) places[i].seqIdx?.write(seqIdx);
     }
     clock.fillInPlace((step - 1) * batches.length);
     optimizer.setRate(lr);
@@ -99,7 +104,7 @@ export class Stepper {
     if (this.#replay === undefined) return;
     const { recorded, clock, batches } = this.#replay;
     recorded.dispose();
-    for (const tensor of [clock, ...batches.flatMap(({ tokens, targets }) => [tokens, targets])]) tensor.dispose();
+    for (const tensor of [clock, ...batches.flatMap(tensorsOf)]) tensor.dispose();
     this.#replay = undefined;
   }
 }

@@ -30,8 +30,11 @@ const data = {
   /** Shares of the file that are held out; the end of it is the test split, the part before it the valid split. */
   valid: number(0, 0.1, 1),
   test: number(0, 0, 1),
-  /** "random": windows from anywhere; "rows": the paper's iterator (arXiv 2507.06204, its code). */
-  order: choice(["random", "rows"], "random"),
+  /**
+   * "random": windows from anywhere; "rows": the paper's iterator (arXiv 2507.06204, its code); "packed": windows side by side, each once an
+   * epoch, the state starting anew where a store's documents meet.
+   */
+  order: choice(["random", "rows", "packed"], "random"),
 };
 
 const train = {

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
-import { type Batches, randomBatches, rowBatches, storeFile, type TokenSplit, TokenStore } from "@diffmamba/datasets";
+import { type Batches, packedBatches, randomBatches, rowBatches, storeFile, type TokenSplit, TokenStore } from "@diffmamba/datasets";
 import { evaluate } from "@diffmamba/eval";
 import { nodeFiles } from "@diffmamba/files/node";
 import { complete, MambaLM, type ModelConfig, modelConfig } from "@diffmamba/models";
@@ -84,6 +84,7 @@ function configOf(settings: Settings, store: TokenStore): ModelConfig {
 
 function batchesOf(source: TokenSplit, { data, train, seed }: Settings): Batches {
   const { batchSize, length } = train;
+  if (data.order === "packed") return packedBatches(source, { batchSize, length, seed });
   // The paper's code rotates its rows with seed 42 (its dataloaders/lm.py).
   return data.order === "rows"
     ? rowBatches(source, { batchSize, length, rotateSeed: 42 + seed })
