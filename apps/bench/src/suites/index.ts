@@ -1,8 +1,9 @@
 // Layer: apps/bench, suites. All suites: one line each.
 import type { Suite } from "../race.js";
 import { cpu } from "./cpu.js";
+import { cuda } from "./cuda.js";
 import { decode } from "./decode.js";
 import { ops } from "./ops.js";
 import { train } from "./train.js";
 
-export const suites: readonly Suite[] = [ops, train, decode, cpu];
+export const suites: readonly Suite[] = [ops, train, decode, cpu, cuda];
