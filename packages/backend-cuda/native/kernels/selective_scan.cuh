@@ -159,9 +159,19 @@ __device__ __forceinline__ float exp2_of(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+__device__ __forceinline__ float log2_of(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float reciprocal_of(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
-/// 1 / (1 + e^-x), to two units in the last place; its e^-x never overflows.
-__device__ __forceinline__ float scan_sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-fmaxf(x, -80.0f))); }
+/// 1 / (1 + e^-x), to a few units in the last place; x from -80 on, so that nothing overflows.
+__device__ __forceinline__ float scan_sigmoid(float x) { return reciprocal_of(1.0f + exp2_of(fmaxf(x, -80.0f) * -kLog2E)); }
 __device__ __forceinline__ float scan_silu(float x) { return fmaxf(x, -80.0f) * scan_sigmoid(x); }
 __device__ __forceinline__ float scan_silu_gradient(float x) {
   const float s = scan_sigmoid(x);
@@ -174,8 +184,9 @@ constexpr float kRestart = 2e38f;
 /// log(1 + e^x). For 16-bit types a short form that is right to about 1e-5 of itself.
 template <typename T>
 __device__ __forceinline__ float scan_softplus(float x) {
-  const float e = __expf(-fabsf(x));
-  return fmaxf(x, 0.0f) + (e < 0.03125f ? e * (1.0f - e * (0.5f - e * (0.33333333f - 0.25f * e))) : __logf(1.0f + e));
+  const float e = exp2_of(fabsf(x) * -kLog2E);
+  const float tail = e < 0.03125f ? e * (1.0f - e * (0.5f - e * 0.33333333f)) : log2_of(1.0f + e) * kLn2;
+  return fmaxf(x, 0.0f) + tail;
 }
 template <>
 __device__ __forceinline__ float scan_softplus<f32>(float x) { return softplus(x); }

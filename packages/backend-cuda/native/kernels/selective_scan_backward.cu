@@ -41,14 +41,17 @@ template <int S>
 struct ScanBackwardShared {
   static constexpr int tokens = kScanBack<S>, wide = kScanChannels + 4;
   alignas(16) float4 h[tokens][S / 4][kScanThreads];
-  float2 steps[tokens][kScanChannels + 2];
-  float dy[tokens][wide];
-  float skip[tokens][wide];
+  /// What a tile finds: two of them, so that the next one is written while the last one is still read.
+  struct Given {
+    float2 steps[tokens][kScanChannels + 2];
+    float dy[tokens][wide];
+    float skip[tokens][wide];
+    float B[tokens][4 * S];
+    float C[tokens][4 * S];
+  } given[2];
   float y[tokens][wide];
   float gB[tokens][wide];
   float dstep[tokens][wide];
-  float B[tokens][4 * S];
-  float C[tokens][4 * S];
   float shared[4][2][tokens * 4 * S];
 };
 
@@ -137,6 +140,7 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
   for (int tile = tiles > 0 ? used - 1 : -1; tile >= 0; tile--) {
     const ScanTokens t = tokens_of(tile);
     const Eight<T> one_now = one, other_now = other;
+    typename ScanBackwardShared<S>::Given& in = m.given[tile % 2];
     if (token < back) {
       float v[8], w[8];
       one.unpack(v);
@@ -145,7 +149,7 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
 #pragma unroll
         for (int i = 0; i < 8; i++)
           if (p.z) v[i] *= scan_silu(w[i]);
-        write_eight(&m.dy[token][slot], v);
+        write_eight(&in.dy[token][slot], v);
       } else {
         float packed[8];
 #pragma unroll
@@ -159,21 +163,21 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
             packed[2 * i + 1] = d * v[half * 4 + i];
             w[half * 4 + i] = d;
           }
-          write_eight(&m.steps[token][slot + half * 4].x, packed);
+          write_eight(&in.steps[token][slot + half * 4].x, packed);
         }
 #pragma unroll
         for (int i = 0; i < 8; i++) {
           v[i] *= skip[i];
           delta_now[i] = w[i];
         }
-        write_eight(&m.skip[token][slot], v);
+        write_eight(&in.skip[token][slot], v);
       }
     }
     if (threadIdx.x < 64) {
       const int at = threadIdx.x / (N / 8) % back, n = threadIdx.x % (N / 8) * 8;
       float row[8];
       bc.unpack(row);
-      write_eight((threadIdx.x / (N / 8) / back ? m.C[at] : m.B[at]) + n, row);
+      write_eight((threadIdx.x / (N / 8) / back ? in.C[at] : in.B[at]) + n, row);
     }
     __syncthreads();
 
@@ -183,18 +187,18 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
       float y[step_group];
 #pragma unroll
       for (int k = 0; k < step_group; k++) {
-        const float2 step = m.steps[from + k][local];
-        y[k] = 0.0f;
+        const float2 step = in.steps[from + k][local];
 #pragma unroll
         for (int i = 0; i < S; i += 4) {
           m.h[from + k][i / 4][threadIdx.x] = make_float4(h[i], h[i + 1], h[i + 2], h[i + 3]);
-          const float4 Bt = *reinterpret_cast<const float4*>(&m.B[from + k][i * 4 + lane / 8 * 4]);
-          const float4 Ct = *reinterpret_cast<const float4*>(&m.C[from + k][i * 4 + lane / 8 * 4]);
+          const float4 Bt = *reinterpret_cast<const float4*>(&in.B[from + k][i * 4 + lane / 8 * 4]);
+          const float4 Ct = *reinterpret_cast<const float4*>(&in.C[from + k][i * 4 + lane / 8 * 4]);
           h[i] = exp2_of(step.x * A[i]) * h[i] + step.y * Bt.x;
           h[i + 1] = exp2_of(step.x * A[i + 1]) * h[i + 1] + step.y * Bt.y;
           h[i + 2] = exp2_of(step.x * A[i + 2]) * h[i + 2] + step.y * Bt.z;
           h[i + 3] = exp2_of(step.x * A[i + 3]) * h[i + 3] + step.y * Bt.w;
-          y[k] += (h[i] * Ct.x + h[i + 1] * Ct.y) + (h[i + 2] * Ct.z + h[i + 3] * Ct.w);
+          const float first_term = h[i] * Ct.x;
+          y[k] = fmaf(h[i + 3], Ct.w, fmaf(h[i + 2], Ct.z, fmaf(h[i + 1], Ct.y, i == 0 ? first_term : y[k] + first_term)));
         }
       }
       if constexpr (step_group == 4) {
@@ -212,13 +216,12 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
 
     // One token backwards: g = C dy + carry. `left` becomes dC's summands dy h_t, `g` dB's, and `sums` those over the states.
     const auto backward = [&](int at, float (&g)[S], float (&left)[S], float& gB, float& dstep) {
-      const float2 step = m.steps[at][local];
-      const float dy = m.dy[at][local];
-      gB = dstep = 0.0f;
+      const float2 step = in.steps[at][local];
+      const float dy = in.dy[at][local];
 #pragma unroll
       for (int i = 0; i < S; i += 4) {
-        const float4 B4 = *reinterpret_cast<const float4*>(&m.B[at][i * 4 + lane / 8 * 4]);
-        const float4 C4 = *reinterpret_cast<const float4*>(&m.C[at][i * 4 + lane / 8 * 4]);
+        const float4 B4 = *reinterpret_cast<const float4*>(&in.B[at][i * 4 + lane / 8 * 4]);
+        const float4 C4 = *reinterpret_cast<const float4*>(&in.C[at][i * 4 + lane / 8 * 4]);
         const float4 h4 = m.h[at][i / 4][threadIdx.x];
         const float Bt[4] = {B4.x, B4.y, B4.z, B4.w}, Ct[4] = {C4.x, C4.y, C4.z, C4.w}, before[4] = {h4.x, h4.y, h4.z, h4.w};
 #pragma unroll
@@ -228,9 +231,9 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
           const float flow = decay * gk, product = flow * before[k];
           left[i + k] = dy * after[i + k];
           after[i + k] = before[k];
-          dstep += product * A[i + k];
+          dstep = i + k == 0 ? product * A[0] : dstep + product * A[i + k];
           dA[i + k] += product * step.x;
-          gB += gk * Bt[k];
+          gB = i + k == 0 ? gk * Bt[0] : gB + gk * Bt[k];
           carry[i + k] = flow;
           g[i + k] = gk * step.y;
         }
@@ -320,14 +323,14 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
         if (p.dz) {
           float y[8], of_skip[8];
           read_eight(y, &m.y[token][slot]);
-          read_eight(of_skip, &m.skip[token][slot]);
+          read_eight(of_skip, &in.skip[token][slot]);
 #pragma unroll
           for (int i = 0; i < 8; i++) v[i] = real ? v[i] * (y[i] + of_skip[i]) * scan_silu_gradient(w[i]) : 0.0f;
           store_eight<T>(static_cast<T*>(p.dz) + row * p.dz_pitch + column, v, columns, p.aligned);
         }
       } else {
         float dy[8], gB[8], dstep[8];
-        read_eight(dy, &m.dy[token][slot]);
+        read_eight(dy, &in.dy[token][slot]);
         read_eight(gB, &m.gB[token][slot]);
         read_eight(dstep, &m.dstep[token][slot]);
 #pragma unroll
@@ -344,16 +347,17 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
         if (p.ddelta) store_eight<T>(static_cast<T*>(p.ddelta) + row * p.ddelta_pitch + column, w, columns, p.aligned);
       }
     }
-    __syncthreads();
   }
 
   if (p.dinitial) store_states<S>(carry, p.dinitial + state_row(b), s.d_state, lane, there);
   if (p.dA) store_states<S>(dA, p.dA + state_row(b), s.d_state, lane, there);
   if (p.by_row) {
+    __syncthreads();
+    float(*const sums)[ScanBackwardShared<S>::wide] = m.given[0].dy;
     if (!second && token < back) {
 #pragma unroll
       for (int i = 0; i < 8; i++) {
-        m.dy[token][slot + i] = dD[i];
+        sums[token][slot + i] = dD[i];
         m.y[token][slot + i] = dbias[i];
       }
     }
@@ -361,7 +365,7 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
     if (threadIdx.x < 2 * kScanChannels) {
       const int c = threadIdx.x % kScanChannels, which = threadIdx.x / kScanChannels;
       float sum = 0.0f;
-      for (int k = 0; k < back; k++) sum += which ? m.y[k][c] : m.dy[k][c];
+      for (int k = 0; k < back; k++) sum += which ? m.y[k][c] : sums[k][c];
       if (block.first + c < block.end) p.by_row[(static_cast<long long>(which) * gridDim.y + b) * s.channels + block.first + c] = sum;
     }
   }

@@ -109,9 +109,16 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
       for (int i = 0; i < 8; i++) {
         steps[i] += bias[i];
         if (p.softplus) steps[i] = scan_softplus<T>(steps[i]);
-        if (token >= t.count) steps[i] = 0.0f;
-        us[i] *= steps[i];
-        if (restart) steps[i] = kRestart;
+      }
+      if (token >= t.count) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) steps[i] = 0.0f;
+      }
+#pragma unroll
+      for (int i = 0; i < 8; i++) us[i] *= steps[i];
+      if (restart) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) steps[i] = kRestart;
       }
 #pragma unroll
       for (int half = 0; half < 2; half++) {
@@ -148,7 +155,6 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
           store_states<S>(h, p.fine + state_row(index), s.d_state, lane, there);
         }
         const float2 step = m.steps[from + k][local];
-        y[k] = 0.0f;
 #pragma unroll
         for (int i = 0; i < S; i += 4) {
           const float4 Bt = *reinterpret_cast<const float4*>(&m.B[from + k][i * 4 + lane / 8 * 4]);
@@ -157,7 +163,8 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
           h[i + 1] = exp2_of(step.x * A[i + 1]) * h[i + 1] + step.y * Bt.y;
           h[i + 2] = exp2_of(step.x * A[i + 2]) * h[i + 2] + step.y * Bt.z;
           h[i + 3] = exp2_of(step.x * A[i + 3]) * h[i + 3] + step.y * Bt.w;
-          y[k] += (h[i] * Ct.x + h[i + 1] * Ct.y) + (h[i + 2] * Ct.z + h[i + 3] * Ct.w);
+          const float first_term = h[i] * Ct.x;
+          y[k] = fmaf(h[i + 3], Ct.w, fmaf(h[i + 2], Ct.z, fmaf(h[i + 1], Ct.y, i == 0 ? first_term : y[k] + first_term)));
         }
       }
       m.y[from + lane / 8][local] = scatter_sum(y, lane);

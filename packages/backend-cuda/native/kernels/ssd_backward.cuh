@@ -175,11 +175,11 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
     // K, W and the sums of R: rows i of the strip, every second block of 16 tokens j. Then sum_i K_ij g_i for rows j of the strip.
     float dX[groups16][2][4];
     {
-      float cb[groups16][2][4], w[groups16][2][4];
+      float cb[groups16][2][4];
 #pragma unroll
       for (int g = 0; g < groups16; g++) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) cb[g][i / 4][i % 4] = w[g][i / 4][i % 4] = dX[g][i / 4][i % 4] = 0.0f;
+        for (int i = 0; i < 8; i++) cb[g][i / 4][i % 4] = dX[g][i / 4][i % 4] = 0.0f;
       }
 #pragma unroll 4
       for (int k = 0; k < N; k += 16) {
@@ -246,12 +246,12 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
               const float k_low = cb[g][t][2 * u] * low, k_high = cb[g][t][2 * u + 1] * high;
               const float g_low = gx[t][2 * u] * dj.x, g_high = gx[t][2 * u + 1] * dj.y;
               store_pair<T>(m.K + i * wide_q + j, k_low, k_high);
-              w[g][t][2 * u] += g_low * low;
-              w[g][t][2 * u + 1] += g_high * high;
+              // W adds up over the heads of the block, in its tile.
+              const float2 w = r == 0 ? make_float2(0.0f, 0.0f) : load_pair<T>(m.W + i * wide_q + j);
+              store_pair<T>(m.W + i * wide_q + j, w.x + g_low * low, w.y + g_high * high);
               rows[u] += g_low * k_low + g_high * k_high;
               columns[0] += g_low * k_low;
               columns[1] += g_high * k_high;
-              if (r == heads - 1) store_pair<T>(m.W + i * wide_q + j, w[g][t][2 * u], w[g][t][2 * u + 1]);
             }
 #pragma unroll
             for (int u = 0; u < 2; u++) {
@@ -328,7 +328,8 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
         const float2 skip = *reinterpret_cast<const float2*>(m.skip + column);
         const float v[2] = {low * dt[u] + gv.x * skip.x, high * dt[u] + gv.y * skip.y};
         T* const at = dx + u * 8 * p.dx_pitch + column;
-        if (column + 1 < block.columns && p.aligned) {
+        // Aligned rows have whole pairs.
+        if (p.aligned) {
           store_pair<T>(at, v[0], v[1]);
         } else {
           at[0] = from_float<T>(v[0]);

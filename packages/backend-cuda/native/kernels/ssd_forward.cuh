@@ -252,8 +252,6 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
 #pragma unroll
         for (int i = 0; i < 2 * groups16; i++) {
           const int column = (half * groups16 + i / 2) * 16 + i % 2 * 8 + lane % 4 * 2;
-          if (column >= block.columns) continue;
-          const bool two = column + 1 < block.columns;
           float v[2] = {y[i / 2][i % 2][2 * h], y[i / 2][i % 2][2 * h + 1]};
           if (p.D) {
             const float2 xv = load_pair<T>(tile_x + token * wide_q + column);
@@ -262,14 +260,15 @@ __device__ __forceinline__ void ssd_forward(const SsdForward& p) {
             v[1] += xv.y * skip.y;
           }
           if (z) {
-            v[0] *= silu(to_float(z[column]));
-            if (two) v[1] *= silu(to_float(z[column + 1]));
+            if (column < block.columns) v[0] *= silu(to_float(z[column]));
+            if (column + 1 < block.columns) v[1] *= silu(to_float(z[column + 1]));
           }
-          if (two && p.aligned) {
-            store_pair<T>(to + column, v[0], v[1]);
+          // Aligned rows have whole pairs.
+          if (p.aligned) {
+            if (column < block.columns) store_pair<T>(to + column, v[0], v[1]);
           } else {
-            to[column] = from_float<T>(v[0]);
-            if (two) to[column + 1] = from_float<T>(v[1]);
+            if (column < block.columns) to[column] = from_float<T>(v[0]);
+            if (column + 1 < block.columns) to[column + 1] = from_float<T>(v[1]);
           }
         }
       }

@@ -202,95 +202,88 @@ struct SsdStep {
   float low, high;
 };
 
-/// A few tokens, one after the other: a warp has kStepRows rows of the state, N up to 256. Reads and writes the state once; a state
-/// may be replaced in place.
-constexpr int kStepRows = 4;
-
+/// A few tokens, one after the other: eight lanes have a row of the state, N up to 256. Reads and writes the state once; a state may
+/// be replaced in place.
 template <typename T>
 __device__ __forceinline__ void ssd_step(const SsdStep& p) {
   const SsdSizes& s = p.s;
-  const int lane = threadIdx.x % 32, b = blockIdx.y, width = s.heads * s.head_dim;
-  const int first = (blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * kStepRows;
-  if (first >= width) return;
-  const int end = ssd_end(s, p.lengths, b);
-  const long long state_at = (static_cast<long long>(b) * width + first) * s.d_state;
-  // Element e of part k of a row is n = 4 (lane + 32 k) + e.
-  constexpr int parts = 2;
-  alignas(16) float state[kStepRows][parts][4];
-  float skip[kStepRows], A[kStepRows], bias[kStepRows];
-  int head[kStepRows];
-  const auto each = [&](const float* from, float* to) {
+  const int part = threadIdx.x % 8, b = blockIdx.y, width = s.heads * s.head_dim;
+  const int at = (blockIdx.x * blockDim.x + threadIdx.x) / 8, channel = min(at, width - 1), head = channel / s.head_dim;
+  const bool there = at < width;
+  const int end = ssd_end(s, p.lengths, b), column = head / (s.heads / s.groups) * s.d_state;
+  // Element e of vector k is n = 32 k + 4 part + e.
+  constexpr int vectors = 8;
+  float state[vectors][4];
+  const auto row_of = [&](long long index) { return (index * width + channel) * s.d_state; };
+  const auto store = [&](float* to) {
 #pragma unroll
-    for (int r = 0; r < kStepRows; r++) {
+    for (int k = 0; k < vectors; k++) {
+      const int n = 32 * k + 4 * part;
+      if (!there || n >= s.d_state) continue;
+      if (s.d_state % 4 == 0) {
+        *reinterpret_cast<float4*>(to + n) = make_float4(state[k][0], state[k][1], state[k][2], state[k][3]);
+      } else {
 #pragma unroll
-      for (int k = 0; k < parts; k++) {
-        const int n = 4 * (lane + 32 * k);
-        const long long at = static_cast<long long>(r) * s.d_state + n;
-        if (first + r >= width || n >= s.d_state) {
-          if (!to) state[r][k][0] = state[r][k][1] = state[r][k][2] = state[r][k][3] = 0.0f;
-        } else if (s.d_state % 4 == 0) {
-          float4& v = *reinterpret_cast<float4*>(state[r][k]);
-          if (to) *reinterpret_cast<float4*>(to + at) = v;
-          else v = from ? *reinterpret_cast<const float4*>(from + at) : make_float4(0, 0, 0, 0);
-        } else {
-#pragma unroll
-          for (int e = 0; e < 4; e++) {
-            const bool in = n + e < s.d_state;
-            if (to && in) to[at + e] = state[r][k][e];
-            if (!to) state[r][k][e] = from && in ? from[at + e] : 0.0f;
-          }
-        }
+        for (int e = 0; e < 4; e++)
+          if (n + e < s.d_state) to[n + e] = state[k][e];
       }
     }
   };
-  each(p.initial ? p.initial + state_at : nullptr, nullptr);
+  const float* const from = p.initial ? p.initial + row_of(b) : nullptr;
 #pragma unroll
-  for (int r = 0; r < kStepRows; r++) {
-    const int channel = min(first + r, width - 1);
-    head[r] = channel / s.head_dim;
-    skip[r] = p.D ? p.D[p.D_by_channel ? channel : head[r]] : 0.0f;
-    A[r] = p.A[head[r]] * kLog2E;
-    bias[r] = p.bias ? p.bias[head[r]] : 0.0f;
+  for (int k = 0; k < vectors; k++) {
+    const int n = 32 * k + 4 * part;
+    if (s.d_state % 4 == 0) {
+      const float4 v = from && n < s.d_state ? *reinterpret_cast<const float4*>(from + n) : make_float4(0, 0, 0, 0);
+      state[k][0] = v.x, state[k][1] = v.y, state[k][2] = v.z, state[k][3] = v.w;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; e++) state[k][e] = from && n + e < s.d_state ? from[n + e] : 0.0f;
+    }
   }
+  const float skip = p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f, A = p.A[head] * kLog2E, bias = p.bias ? p.bias[head] : 0.0f;
   for (int t = 0; t < s.length; t++) {
     const long long row = static_cast<long long>(b) * s.length + t;
-    if (p.states && t % s.chunk_size == 0) {
-      each(nullptr, p.states + ((static_cast<long long>(b) * s.chunks + t / s.chunk_size) * width + first) * s.d_state);
+    if (p.states && t % s.chunk_size == 0) store(p.states + row_of(static_cast<long long>(b) * s.chunks + t / s.chunk_size));
+    T* const y = static_cast<T*>(p.y) + row * p.y_pitch + channel;
+    if (t >= end) {
+      if (there && part == 0) *y = from_float<T>(0.0f);
+      continue;
     }
-    const bool restart = p.seq && t > 0 && p.seq[row] != p.seq[row - 1];
+    const float x = to_float(static_cast<const T*>(p.x)[row * p.x_pitch + channel]);
+    float step = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + head]) + bias;
+    const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + column;
+    const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + column;
+    float Bt[vectors][4], Ct[vectors][4];
 #pragma unroll
-    for (int r = 0; r < kStepRows; r++) {
-      if (first + r >= width) continue;
-      T* const y = static_cast<T*>(p.y) + row * p.y_pitch + first + r;
-      if (t >= end) {
-        if (lane == 0) *y = from_float<T>(0.0f);
-        continue;
+    for (int k = 0; k < vectors; k++) {
+      const int n = 32 * k + 4 * part;
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        Bt[k][e] = n + e < s.d_state ? to_float(B[n + e]) : 0.0f;
+        Ct[k][e] = n + e < s.d_state ? to_float(C[n + e]) : 0.0f;
       }
-      const float x = to_float(static_cast<const T*>(p.x)[row * p.x_pitch + first + r]);
-      float step = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + head[r]]) + bias[r];
-      if (p.softplus) step = softplus(step);
-      step = fminf(fmaxf(step, p.low), p.high);
-      const float decay = restart ? 0.0f : exp2_fast(step * A[r]), scaled = step * x;
-      const long long column = head[r] / (s.heads / s.groups) * s.d_state;
-      const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + column;
-      const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + column;
-      float sum = 0.0f;
-#pragma unroll
-      for (int k = 0; k < parts; k++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-          const int n = 4 * (lane + 32 * k) + e;
-          if (n >= s.d_state) continue;
-          state[r][k][e] = decay * state[r][k][e] + scaled * to_float(B[n]);
-          sum += state[r][k][e] * to_float(C[n]);
-        }
-      }
-      sum = warp_sum(sum) + skip[r] * x;
-      if (p.z) sum *= silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + first + r]));
-      if (lane == 0) *y = from_float<T>(sum);
     }
+    if (p.softplus) step = softplus(step);
+    step = fminf(fmaxf(step, p.low), p.high);
+    const float decay = p.seq && t > 0 && p.seq[row] != p.seq[row - 1] ? 0.0f : exp2_fast(step * A), scaled = step * x;
+    float sum = 0.0f;
+#pragma unroll
+    for (int k = 0; k < vectors; k++) {
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        state[k][e] = decay * state[k][e] + scaled * Bt[k][e];
+        sum += state[k][e] * Ct[k][e];
+      }
+    }
+#pragma unroll
+    for (int i = 1; i < 8; i <<= 1) sum += __shfl_xor_sync(kFullMask, sum, i);
+    if (!there || part > 0) continue;
+    sum += skip * x;
+    if (p.z) sum *= silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + channel]));
+    *y = from_float<T>(sum);
   }
-  each(nullptr, p.final_state + state_at);
+  store(p.final_state + row_of(b));
 }
 
 /// g = dy silu(z) and dz = dy y silu'(z) of rows of `width`; y is that before the gate.
@@ -321,29 +314,32 @@ __device__ __forceinline__ void ssd_gate(const T* dy, const T* z, const T* y, T*
   }
 DIFFMAMBA_FLOATS(KERNELS)
 
-/// Sums over the rows of a batch: dA and the bias's gradient (H,), from `parts` sums a row, and dD, (H,) or (H, P). Absent ones
-/// are null.
-extern "C" __global__ void __launch_bounds__(256) ssd_rows(const float* by_row, const float* dD_by_row, float* dA, float* dbias, float* dD,
+/// Sums over the rows of a batch for one head: dA and the bias's gradient (H,), from `parts` sums a row, and dD, (H,) or (H, P).
+/// Absent ones are null.
+extern "C" __global__ void __launch_bounds__(128) ssd_rows(const float* by_row, const float* dD_by_row, float* dA, float* dbias, float* dD,
                                                            int batch, int parts, int heads, int head_dim, int D_by_channel) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < heads) {
-    float a = 0.0f, bias = 0.0f;
-    for (int b = 0; b < batch * parts; b++) {
-      a += by_row[b * heads + i];
-      bias += by_row[(batch * parts + b) * heads + i];
-    }
-    if (dA) dA[i] = a;
-    if (dbias) dbias[i] = bias;
+  __shared__ float scratch[32];
+  const int h = blockIdx.x, rows = batch * parts;
+  float a = 0.0f, bias = 0.0f, skip = 0.0f;
+  for (int i = threadIdx.x; i < rows; i += blockDim.x) {
+    a += by_row[i * heads + h];
+    bias += by_row[(rows + i) * heads + h];
   }
-  if (!dD || i >= (D_by_channel ? heads * head_dim : heads)) return;
-  float sum = 0.0f;
-  for (int b = 0; b < batch; b++) {
-    const float* const at = dD_by_row + static_cast<long long>(b) * heads * head_dim;
-    if (D_by_channel) {
-      sum += at[i];
-    } else {
-      for (int c = 0; c < head_dim; c++) sum += at[i * head_dim + c];
+  const auto dD_of = [&](int b, int c) { return dD_by_row[(static_cast<long long>(b) * heads + h) * head_dim + c]; };
+  if (dD && D_by_channel) {
+    for (int c = threadIdx.x; c < head_dim; c += blockDim.x) {
+      float sum = 0.0f;
+      for (int b = 0; b < batch; b++) sum += dD_of(b, c);
+      dD[h * head_dim + c] = sum;
     }
+  } else if (dD) {
+    for (int i = threadIdx.x; i < batch * head_dim; i += blockDim.x) skip += dD_of(i / head_dim, i % head_dim);
   }
-  dD[i] = sum;
+  a = block_sum(a, scratch);
+  bias = block_sum(bias, scratch);
+  skip = block_sum(skip, scratch);
+  if (threadIdx.x > 0) return;
+  if (dA) dA[h] = a;
+  if (dbias) dbias[h] = bias;
+  if (dD && !D_by_channel) dD[h] = skip;
 }

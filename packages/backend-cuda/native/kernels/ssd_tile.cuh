@@ -199,23 +199,20 @@ template <typename T>
 __device__ __forceinline__ void multiply(float (&c)[4], const HalfA& a, const HalfB& b);
 template <>
 __device__ __forceinline__ void multiply<bf16>(float (&c)[4], const HalfA& a, const HalfB& b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b.at[0]), "r"(b.at[1]));
 }
 template <>
 __device__ __forceinline__ void multiply<f16>(float (&c)[4], const HalfA& a, const HalfB& b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b.at[0]), "r"(b.at[1]));
 }
 
 /// A 16 x 8 product over 8 in TF32. The tensor cores cut a float's last 13 bits off.
 __device__ __forceinline__ void multiply_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
         "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
@@ -271,13 +268,19 @@ __device__ __forceinline__ void load_tile(T* tile, const T* from, int pitch, int
   T* const to = tile + row * wide + column;
   const int count = min(max(columns - column, 0), size);
   const T* at = from + (row * pitch + column);
+  if (aligned) {
 #pragma unroll
-  for (int i = 0; i < Rows / step; i++) {
-    const int have = row + i * step < rows ? count : 0;
-    if (aligned) {
-      copy_16(to + i * step * wide, at + i * step * pitch, have * static_cast<int>(sizeof(T)));
-    } else {
-      for (int k = 0; k < size; k++) to[i * step * wide + k] = k < have ? at[i * step * pitch + k] : from_float<T>(0.0f);
+    for (int i = 0; i < Rows / step; i++) {
+      copy_16(to + i * step * wide, at, row + i * step < rows ? count * static_cast<int>(sizeof(T)) : 0);
+      at += step * pitch;
+    }
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < Rows / step; i++) {
+      const int have = row + i * step < rows ? count : 0;
+#pragma unroll 1
+      for (int k = 0; k < size; k++) to[i * step * wide + k] = k < have ? at[k] : from_float<T>(0.0f);
+      at += step * pitch;
     }
   }
 }

@@ -1,6 +1,6 @@
 // The kernels of the selective scan against plain loops in double precision, on a device; and their times at the sizes of models.
 // Build: nvcc -O3 -std=c++17 -Xcompiler -fopenmp -gencode arch=compute_90a,code=sm_90a selective_scan_test.cu -o selective_scan_test
-// Run: selective_scan_test [check] [time]
+// Run: selective_scan_test [check] [time] [only=PART OF A CASE'S NAME]
 
 #include "../kernels/selective_scan_forward.cu"
 #undef KERNELS
@@ -242,7 +242,16 @@ struct Scan {
   }
   void forward(bool save = true) const {
     ScanForward p = forward_of();
-    if (!save) p.states = nullptr;
+    if (!save) {
+      p.states = nullptr;
+    } else if (c.chunk == back && s.chunks > 0) {
+      // All chunks as one, its states every so many tokens.
+      p.fine = p.states;
+      p.states = nullptr;
+      p.s.chunk_size = s.chunks * c.chunk;
+      p.s.chunks = 1;
+      p.fine_per_chunk = s.chunks;
+    }
     run(kernels.forward, dim3(blocks, c.B), kScanThreads, p, kernels.forward_bytes);
   }
   void step() const { run(kernels.step, dim3(blocks, c.B), kScanThreads, forward_of(), 0); }
@@ -385,9 +394,11 @@ void measure(const Case& c) {
 
 int main(int count, char** arguments) {
   bool checks = count == 1, times = count == 1;
+  std::string only;
   for (int i = 1; i < count; i++) {
     checks = checks || !std::strcmp(arguments[i], "check");
     times = times || !std::strcmp(arguments[i], "time");
+    if (!std::strncmp(arguments[i], "only=", 5)) only = arguments[i] + 5;
   }
   Report all;
   if (checks) {
@@ -415,6 +426,7 @@ int main(int count, char** arguments) {
     add({"the final state alone", 2, 40, 32, 16, 1, 64}, [](Case& c) { c.dy = false; });
     add({"long", 1, 2048, 64, 16, 1, 64}, plain);
     for (const Case& c : cases) {
+      if (std::string(c.name).find(only) == std::string::npos) continue;
       check<bf16>(c, all);
       check<f16>(c, all);
       check<f32>(c, all);

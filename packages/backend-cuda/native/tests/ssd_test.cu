@@ -1,6 +1,6 @@
 // The kernels of the Mamba-2 scan against plain loops in double precision, on a device; and their times at the sizes of models.
 // Build: nvcc -O3 -std=c++17 -Xcompiler -fopenmp -gencode arch=compute_90a,code=sm_90a ssd_test.cu -o ssd_test
-// Run: ssd_test [check] [time]
+// Run: ssd_test [check] [time] [only=PART OF A CASE'S NAME]
 
 #include "../kernels/ssd_small.cu"
 #undef KERNELS
@@ -367,7 +367,7 @@ struct Scan {
     SsdFinish p = {input(r.dt), A.as<float>(), bias.as<float>(), lengths.as<int>(), dsums.as<float>(), gradient(r.dt), by_row.as<float>(),
                    r.pitch, r.pitch, plan.s, c.softplus, static_cast<float>(c.low), static_cast<float>(c.high)};
     run(BY_TYPE_Q(ssd_finish, plan.Q), dim3(c.H, c.B, kParts), 256, p);
-    ssd_rows<<<(c.H * c.P + 255) / 256, 256>>>(by_row.as<float>(), dD_rows.as<float>(), dA.as<float>(), dbias.as<float>(), dD.as<float>(), c.B, kParts, c.H,
+    ssd_rows<<<c.H, 128>>>(by_row.as<float>(), dD_rows.as<float>(), dA.as<float>(), dbias.as<float>(), dD.as<float>(), c.B, kParts, c.H,
                                                c.P, c.by_channel);
   }
   void backward() const {
@@ -505,9 +505,11 @@ void measure(const Case& c) {
 
 int main(int count, char** arguments) {
   bool checks = count == 1, times = count == 1;
+  std::string only;
   for (int i = 1; i < count; i++) {
     checks = checks || !std::strcmp(arguments[i], "check");
     times = times || !std::strcmp(arguments[i], "time");
+    if (!std::strncmp(arguments[i], "only=", 5)) only = arguments[i] + 5;
   }
   cudaDeviceProp device;
   CHECK(cudaGetDeviceProperties(&device, 0));
@@ -543,6 +545,7 @@ int main(int count, char** arguments) {
     add({"tiles of 32, N 256, P 16", 2, 100, 4, 16, 256, 1, 128}, [](Case& c) { c.small = true; });
     add({"long", 1, 2048, 2, 64, 128, 1, 256}, plain);
     for (const Case& c : cases) {
+      if (std::string(c.name).find(only) == std::string::npos) continue;
       check<bf16>(c, all);
       check<f16>(c, all);
       check<f32>(c, all);

@@ -131,8 +131,15 @@ export const selectiveScanKernels = (
     const { u, z, initialState } = inputs;
     const plan = scanPlan(inputs, options.chunkSize);
     const length = u.shape[1];
-    const kernel = length > 0 && length <= STEP_TOKENS ? "selective_scan_step" : "selective_scan";
-    launchForward(context, kernel, plan, inputs, options, { z, initialState, y, states, finalState });
+    if (length > 0 && length <= STEP_TOKENS) {
+      launchForward(context, "selective_scan_step", plan, inputs, options, { z, initialState, y, states, finalState });
+    } else if (states && options.chunkSize === plan.back) {
+      // All chunks as one, and its states as often as the backward pass wants them: larger tiles.
+      const whole = scanPlan(inputs, Math.max(1, plan.chunks) * plan.back);
+      launchForward(context, "selective_scan", whole, inputs, options, { z, initialState, y, fine: states, finalState });
+    } else {
+      launchForward(context, "selective_scan", plan, inputs, options, { z, initialState, y, states, finalState });
+    }
   },
 
   selectiveScanBackward: (inputs, outputs, options) => {

@@ -205,8 +205,8 @@ export const ssdKernels = (context: KernelContext): Pick<Kernels, "ssdScan" | "s
     if (!dA && !ddtBias && !dD) return;
     context.launch({
       kernel: "ssd_rows",
-      grid: Math.ceil((heads * headDim) / 256),
-      block: 256,
+      grid: heads,
+      block: 128,
       args: [
         ...[byRow, dDRows, dA, ddtBias, dD].map(pointer),
         ...[i32(batch), i32(FINISH_PARTS), i32(heads), i32(headDim), i32(dD?.shape.length === 2)],
