@@ -1,7 +1,7 @@
 // Layer: apps/cli. From a --checkpoint argument to a model and its tokenizer. Knows model folders. Knows no command.
 import { nodeFiles } from "@diffmamba/files/node";
 import { MambaLM } from "@diffmamba/models";
-import type { Device } from "@diffmamba/tensor";
+import type { Device, DType } from "@diffmamba/tensor";
 import { loadTokenizer, type Tokenizer } from "@diffmamba/tokenizer";
 import { resolveCheckpoint } from "@diffmamba/train";
 import { CommandError, messageOf } from "./errors.js";
@@ -19,6 +19,8 @@ export interface Checkpoint {
 export interface CheckpointFlags {
   readonly checkpoint: string;
   readonly tokenizer?: string;
+  /** What the weights are held and computed in; f32 by default. */
+  readonly precision?: DType;
 }
 
 async function tokenizerOf(folder: string, flag: string | undefined): Promise<Tokenizer> {
@@ -37,13 +39,13 @@ async function tokenizerOf(folder: string, flag: string | undefined): Promise<To
  * @throws RunError, FileError, FormatError naming the folder or file; CommandError where the tokenizer does not fit
  */
 export async function openCheckpoint(
-  { checkpoint, tokenizer: flag }: CheckpointFlags,
+  { checkpoint, tokenizer: flag, precision }: CheckpointFlags,
   device: Device,
 ): Promise<Checkpoint> {
   const files = nodeFiles();
   const folder = await resolveCheckpoint(files, checkpoint);
   const tokenizer = await tokenizerOf(folder, flag);
-  const model = await MambaLM.load(files, folder, { device });
+  const model = await MambaLM.load(files, folder, { device, ...(precision && { dtype: precision }) });
   const { vocabSize } = model.config;
   if (tokenizer.vocabSize > vocabSize) {
     model.dispose();

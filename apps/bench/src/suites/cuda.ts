@@ -1,23 +1,25 @@
 // Layer: apps/bench, suites. `cuda`: ops, training steps and generation of the published models on a GPU, beside the GPU's own limits
 // in the same run, and beside PyTorch where DIFFMAMBA_PYTHON names a Python that has it. Runs on any backend that is named.
 // Knows the lists of cases. Knows no op and no model.
-import type { Case, Suite } from "../race.js";
+import type { Case, Settings, Suite } from "../race.js";
 import { limitCases } from "./cuda/ceilings.js";
 import { generationCases } from "./cuda/generation.js";
 import { opCases } from "./cuda/ops.js";
 import { trainingCases } from "./cuda/training.js";
 
-/** What is measured where no backend is named: the suites' usual default, plain TypeScript, would take days. */
+/** What is measured where no backend is named: the suites' usual default, plain TypeScript, would take days at these sizes. */
 const own = "cuda";
 const usualDefault = "reference";
+const SMALL = 64;
 
-/** `item` on the device that is named, or on this suite's own. */
-function onGpu(item: Case): Case {
+/** `item` on the device that is named, or on this suite's own where the sizes are not those of a quick look. */
+function onGpu(item: Case, { square }: Settings): Case {
   return {
     ...item,
     async prepare(context) {
       const { devices, open } = context;
-      return item.prepare({ ...context, devices: devices[0].name === usualDefault ? [await open(own)] : devices });
+      const isOwn = devices[0].name === usualDefault && square > SMALL;
+      return item.prepare({ ...context, devices: isOwn ? [await open(own)] : devices });
     },
   };
 }

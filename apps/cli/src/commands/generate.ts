@@ -1,12 +1,13 @@
 // Layer: apps/cli, commands. `generate`: text that follows a prompt, as it comes.
 import { generate } from "@diffmamba/models";
 import { stopSignals } from "@diffmamba/train/node";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { chooseDevice, type DeviceFlags, openDevice } from "../backends.js";
 import { type CheckpointFlags, openCheckpoint } from "../checkpoint.js";
 import { UsageError } from "../errors.js";
 import { addBackendOptions, addJsonOption, gather, numberBetween, wholeNumber } from "../options.js";
 import type { Context } from "../program.js";
+import { precisions } from "../settings/schema.js";
 import type { Terminal } from "../terminal.js";
 
 interface GenerateFlags extends CheckpointFlags, DeviceFlags {
@@ -40,7 +41,7 @@ async function run(terminal: Terminal, flags: GenerateFlags): Promise<void> {
   using stop = stopSignals();
   await using device = await openDevice(chooseDevice(flags, terminal.note));
   const checkpoint = await openCheckpoint(flags, device);
-  using model = checkpoint.model;
+  using model = checkpoint.model.eval();
   const { tokenizer, folder } = checkpoint;
   const { eos } = tokenizer.specialTokens;
   const { prompt, maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed } = flags;
@@ -97,6 +98,9 @@ export function registerGenerate(program: Command, context: Context): void {
     .option("--stop <text>", "ends the text where it appears; may be given more than once", gather)
     .option("--seed <n>", "of what is drawn", wholeNumber(0), 0)
     .option("--tokenizer <path>", "a folder or file with the tokenizer (default: the checkpoint's)");
+  command.addOption(
+    new Option("--precision <type>", "what the weights are held and computed in (default: f32)").choices(precisions),
+  );
   addBackendOptions(command);
   addJsonOption(command).action(context.run(run));
 }

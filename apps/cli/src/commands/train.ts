@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { addBackendOptions, addJsonOption, gather, wholeNumber } from "../options.js";
 import type { Context } from "../program.js";
 import { presetNames } from "../settings/presets.js";
+import { precisions } from "../settings/schema.js";
 import type { Terminal } from "../terminal.js";
 import { count } from "../text.js";
 import { type TrainOutcome, train } from "../training/run.js";
@@ -50,6 +51,11 @@ export function registerTrain(program: Command, context: Context): void {
     .option("--lambda <mode>", "vecsum, scalar, channel or none")
     .option("--pattern <layers>", "which layers are differential: all, alternate, quarter, none, or 0,2,5")
     .option("--tokenizer <name>", "bytes, characters, text8, or a folder or file with a tokenizer")
+    .option(
+      "--precision <type>",
+      `what is computed in, beside masters and an optimizer of f32: ${precisions.join(", ")}`,
+    )
+    .option("--checkpoint-activations", "hold less for the gradients and compute it again: less memory, the same bits")
     .option(
       "--set <key=value>",
       "any setting, such as model.dModel=256 or dModel=256; may be given more than once",

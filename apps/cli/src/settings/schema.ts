@@ -21,6 +21,7 @@ const choice = <const T extends readonly [string, ...string[]]>(values: T, initi
 const text = (initial: string) => z.string("must be a text").default(initial);
 
 export const decayRules = ["mamba", "backbone", "trainer", "all", "none"] as const;
+export const precisions = ["f32", "bf16", "f16"] as const;
 export const scheduleNames = ["constant", "linear", "cosine", "wsd"] as const;
 
 /** Where the text comes from and how it is cut. */
@@ -45,6 +46,13 @@ const train = {
   length: whole(1, 256),
   /** Parts of a step whose gradients are added up. */
   accumulate: whole(1, 1),
+  /**
+   * What weights and activations are computed in. With bf16 and f16 the masters, the optimizer, recurrences, decays, norms' statistics
+   * and the loss stay f32; with f16 the loss is scaled.
+   */
+  precision: choice(precisions, "f32"),
+  /** Keep the inputs of each layer alone, and compute the rest again for its gradient: less memory, more time, the same bits. */
+  checkpointActivations: z.boolean("must be true or false").default(false),
   lr: number(0, 1e-3),
   schedule: choice(scheduleNames, "cosine"),
   /** Steps of the linear warm-up. */

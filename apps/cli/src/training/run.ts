@@ -3,7 +3,15 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
-import { type Batches, packedBatches, randomBatches, rowBatches, storeFile, type TokenSplit, TokenStore } from "@diffmamba/datasets";
+import {
+  type Batches,
+  packedBatches,
+  randomBatches,
+  rowBatches,
+  storeFile,
+  type TokenSplit,
+  TokenStore,
+} from "@diffmamba/datasets";
 import { evaluate } from "@diffmamba/eval";
 import { nodeFiles } from "@diffmamba/files/node";
 import { complete, MambaLM, type ModelConfig, modelConfig } from "@diffmamba/models";
@@ -82,6 +90,18 @@ function configOf(settings: Settings, store: TokenStore): ModelConfig {
   return modelConfig({ ...settings.model, vocabSize });
 }
 
+/** The model that the settings train: its first values, what it computes in, and what it holds for its gradients. */
+function createModel(config: ModelConfig, { seed, train }: Settings, device: Device): MambaLM {
+  const { precision, checkpointActivations } = train;
+  if (!device.backend.dtypes.has(precision)) {
+    const known = [...device.backend.dtypes].filter((type) => type === "f32" || type === "bf16" || type === "f16");
+    throw new UsageError(`train.precision is ${precision}, but the backend ${device.name} has ${known.join(", ")}.`);
+  }
+  const model = MambaLM.create(config, { device, seed, ...(precision !== "f32" && { compute: precision }) });
+  model.backbone.recomputes = checkpointActivations;
+  return model;
+}
+
 function batchesOf(source: TokenSplit, { data, train, seed }: Settings): Batches {
   const { batchSize, length } = train;
   if (data.order === "packed") return packedBatches(source, { batchSize, length, seed });
@@ -115,7 +135,7 @@ class Run {
     readonly config: ModelConfig,
     readonly device: Device,
   ) {
-    this.model = MambaLM.create(config, { device, seed: plan.settings.seed });
+    this.model = createModel(config, plan.settings, device);
     this.heldOut = store.splitNames.includes("valid") ? store.split("valid") : undefined;
   }
 
@@ -141,7 +161,8 @@ class Run {
     const { settings, config, terminal } = this;
     const { batchSize, length, accumulate } = settings.train;
     const memory = await estimateMemory({
-      build: (device) => MambaLM.create(config, { device, seed: settings.seed }),
+      build: (device) => createModel(config, settings, device),
+      device: this.device,
       batchSize,
       length,
       microBatches: accumulate,

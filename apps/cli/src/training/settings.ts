@@ -24,6 +24,8 @@ export interface TrainFlags extends DeviceFlags {
   readonly lambda?: string;
   readonly pattern?: string;
   readonly tokenizer?: string;
+  readonly precision?: string;
+  readonly checkpointActivations?: boolean;
   readonly set?: readonly string[];
   readonly resume?: boolean;
 }
@@ -49,6 +51,8 @@ const flagSettings = {
   lambda: "model.lambda",
   pattern: "model.pattern",
   tokenizer: "data.tokenizer",
+  precision: "train.precision",
+  checkpointActivations: "train.checkpointActivations",
 } as const;
 
 /** "0,2,4" is a list of layers; anything else a name. */

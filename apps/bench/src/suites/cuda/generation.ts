@@ -4,7 +4,7 @@
 import { generate, type MambaLM, prefill } from "@diffmamba/models";
 import type { Device } from "@diffmamba/tensor";
 import { integers, onDevice } from "../../data.js";
-import { pytorchPeer } from "../../peers/pytorch.js";
+import { pytorchPeers } from "../../peers/pytorch.js";
 import { type Case, contest, type Entry, type Settings } from "../../race.js";
 import { deviceCopy } from "./ceilings.js";
 import { type BenchModel, benchModel, benchModels, describeBench } from "./models.js";
@@ -50,7 +50,7 @@ function generationCase(which: BenchModel, rows: number, settings: Settings): Ca
   return contest({
     ...{ name, shape, unit: "ms/token" },
     ours: (device) => generationEntry(device, which, rows, settings),
-    peers: [pytorchPeer(name, shape)],
+    peers: pytorchPeers(name, shape),
     ceilings(device) {
       using model = benchModel(which, { device, dtype: "bf16" });
       return [deviceCopy(device, bytesOf(model, rows))];

@@ -3,7 +3,7 @@
 // Knows the kernels that it times. Knows no model.
 import { type Device, linear, noGrad, type RoutineKernels, scope, type Tensor, type View } from "@diffmamba/tensor";
 import { count, integers, onDevice, uniform } from "../../data.js";
-import { pytorchPeer } from "../../peers/pytorch.js";
+import { pytorchPeers } from "../../peers/pytorch.js";
 import { type Case, contest, type Entry, type Settings } from "../../race.js";
 import { deviceCopy, deviceProduct, halves } from "./ceilings.js";
 
@@ -99,7 +99,7 @@ function opPair(op: OpCase): Case[] {
     return contest({
       ...{ name, shape: op.shape, unit: "ms" },
       ours: (device) => entryOf(device, op, withBackward, bytes),
-      peers: [pytorchPeer(name, op.shape)],
+      peers: pytorchPeers(name, op.shape),
       ceilings: (device) => [deviceCopy(device, bytes)],
     });
   });

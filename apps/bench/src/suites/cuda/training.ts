@@ -4,7 +4,7 @@
 import { AdamW, decayGroups, trainStep } from "@diffmamba/nn";
 import { type Device, type Recorded, scope, type Tensor } from "@diffmamba/tensor";
 import { integers, onDevice } from "../../data.js";
-import { pytorchPeer } from "../../peers/pytorch.js";
+import { pytorchPeers } from "../../peers/pytorch.js";
 import { type Case, type Entry, openPeers, type RowPart, rowsOf, type Settings } from "../../race.js";
 import { deviceProduct } from "./ceilings.js";
 import { type BenchModel, benchModel, benchModels, describeBench } from "./models.js";
@@ -65,7 +65,7 @@ function trainingCase(which: BenchModel, settings: Settings): Case {
     shape,
     patience: 5,
     async prepare({ devices: [device], open, enter, absent }) {
-      const peers = await openPeers([pytorchPeer(name, shape)], { enter, absent });
+      const peers = await openPeers(pytorchPeers(name, shape), { enter, absent });
       // Memory that nothing else has used, so that what is held is what a step takes.
       const fresh = await open(device.name);
       const step = enter(stepEntry(fresh, which, settings));
