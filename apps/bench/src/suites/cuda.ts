@@ -49,6 +49,6 @@ export const cuda: Suite = {
   patience: 3,
   cases: (settings) =>
     [...limitCases(settings), ...opCases(settings), ...trainingCases(settings), ...generationCases(settings)].map(
-      onGpu,
+      (item) => onGpu(item, settings),
     ),
 };
