@@ -53,6 +53,9 @@ struct ScanBackwardShared {
   float gB[tokens][wide];
   float dstep[tokens][wide];
   float shared[4][2][tokens * 4 * S];
+  /// The bias and D of the block's channels.
+  float bias[kScanChannels];
+  float D[kScanChannels];
 };
 
 /// Sums over k in TF32; for f32 the rest that TF32 leaves out is added too. `a` holds ones and zeros.
@@ -102,13 +105,15 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
     A[i] *= kLog2E;
     dA[i] = 0.0f;
   }
-  float bias[8], skip[8], dD[8], dbias[8];
-#pragma unroll
-  for (int i = 0; i < 8; i++) {
-    bias[i] = p.bias && i < columns ? p.bias[column + i] : 0.0f;
-    skip[i] = p.D && i < columns ? p.D[column + i] : 0.0f;
-    dD[i] = dbias[i] = 0.0f;
+  if (threadIdx.x < kScanChannels) {
+    const int c = block.first + threadIdx.x;
+    m.bias[threadIdx.x] = p.bias && c < block.end ? p.bias[c] : 0.0f;
+    m.D[threadIdx.x] = p.D && c < block.end ? p.D[c] : 0.0f;
   }
+  __syncthreads();
+  float dD[8], dbias[8];
+#pragma unroll
+  for (int i = 0; i < 8; i++) dD[i] = dbias[i] = 0.0f;
   const auto tokens_of = [&](int tile) { return ScanTokens(s, tile / p.fine_per_chunk, tile % p.fine_per_chunk * back, back, end); };
 
   Eight<T> one, other, bc;
@@ -126,9 +131,9 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
       one.load(static_cast<const T*>(p.u) + row * p.u_pitch + column, count, p.aligned);
       other.load(static_cast<const T*>(p.delta) + row * p.delta_pitch + column, count, p.aligned);
     }
-    if (threadIdx.x < 64) {
-      const int at = threadIdx.x / (N / 8) % back, n = threadIdx.x % (N / 8) * 8;
-      const bool which = threadIdx.x / (N / 8) / back;
+    if (second) {
+      const int v = threadIdx.x - kScanThreads / 2, at = v / (N / 8) % back, n = v % (N / 8) * 8;
+      const bool which = v / (N / 8) / back;
       const T* const from = static_cast<const T*>(which ? p.C : p.B) + (row0 + t.first + at) * (which ? p.C_pitch : p.B_pitch) + group_column + n;
       bc.load(from, at < t.count ? s.d_state - n : 0, p.aligned);
     }
@@ -151,7 +156,9 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
           if (p.z) v[i] *= scan_silu(w[i]);
         write_eight(&in.dy[token][slot], v);
       } else {
-        float packed[8];
+        float packed[8], bias[8], skip[8];
+        read_eight(bias, m.bias + slot);
+        read_eight(skip, m.D + slot);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
 #pragma unroll
@@ -173,11 +180,11 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
         write_eight(&in.skip[token][slot], v);
       }
     }
-    if (threadIdx.x < 64) {
-      const int at = threadIdx.x / (N / 8) % back, n = threadIdx.x % (N / 8) * 8;
+    if (second) {
+      const int v = threadIdx.x - kScanThreads / 2, at = v / (N / 8) % back, n = v % (N / 8) * 8;
       float row[8];
       bc.unpack(row);
-      write_eight((threadIdx.x / (N / 8) / back ? in.C[at] : in.B[at]) + n, row);
+      write_eight((v / (N / 8) / back ? in.C[at] : in.B[at]) + n, row);
     }
     __syncthreads();
 
@@ -329,7 +336,9 @@ __device__ __forceinline__ void selective_scan_backward(const ScanBackward& p) {
           store_eight<T>(static_cast<T*>(p.dz) + row * p.dz_pitch + column, v, columns, p.aligned);
         }
       } else {
-        float dy[8], gB[8], dstep[8];
+        float dy[8], gB[8], dstep[8], bias[8], skip[8];
+        read_eight(bias, m.bias + slot);
+        read_eight(skip, m.D + slot);
         read_eight(dy, &in.dy[token][slot]);
         read_eight(gB, &m.gB[token][slot]);
         read_eight(dstep, &m.dstep[token][slot]);

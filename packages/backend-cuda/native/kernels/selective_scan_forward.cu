@@ -239,5 +239,5 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p) {
 #define KERNEL(name, T, N, S, Blocks)                                                                                                                              \
   extern "C" __global__ void __launch_bounds__(kScanThreads, Blocks) selective_scan_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan<T, S>(p); } \
   extern "C" __global__ void __launch_bounds__(kScanThreads) selective_scan_step_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan_step<T, S>(p); }
-#define KERNELS(name, T) KERNEL(name, T, 16, 4, 3) KERNEL(name, T, 64, 16, 3) KERNEL(name, T, 256, 64, 1)
+#define KERNELS(name, T) KERNEL(name, T, 16, 4, 4) KERNEL(name, T, 64, 16, 3) KERNEL(name, T, 256, 64, 1)
 DIFFMAMBA_FLOATS(KERNELS)

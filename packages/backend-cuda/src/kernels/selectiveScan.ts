@@ -64,7 +64,8 @@ export function scanPlan({ u, A, B }: Pick<SelectiveScanInputs, "u" | "A" | "B">
     // sizeof(ScanForwardShared) and sizeof(ScanBackwardShared)
     forwardShared: 4 * TOKENS * (2 * (CHANNELS + 2) + 2 * padded + CHANNELS + 4),
     backwardShared:
-      4 * back * (padded * CHANNELS + 2 * (CHANNELS + 2) + 5 * (CHANNELS + 4) + 2 * padded) + 4 * 8 * SHARED_FLOATS,
+      4 * back * (padded * CHANNELS + 2 * (2 * (CHANNELS + 2) + 2 * (CHANNELS + 4) + 2 * padded) + 3 * (CHANNELS + 4)) +
+      4 * (8 * SHARED_FLOATS + 2 * CHANNELS),
     sizes: [length, channels, dState, groups, blocksPerGroup, chunkSize, chunks],
   };
 }
@@ -136,7 +137,13 @@ export const selectiveScanKernels = (
     } else if (states && options.chunkSize === plan.back) {
       // All chunks as one, and its states as often as the backward pass wants them: larger tiles.
       const whole = scanPlan(inputs, Math.max(1, plan.chunks) * plan.back);
-      launchForward(context, "selective_scan", whole, inputs, options, { z, initialState, y, fine: states, finalState });
+      launchForward(context, "selective_scan", whole, inputs, options, {
+        z,
+        initialState,
+        y,
+        fine: states,
+        finalState,
+      });
     } else {
       launchForward(context, "selective_scan", plan, inputs, options, { z, initialState, y, states, finalState });
     }

@@ -71,6 +71,8 @@ describe("scanPlan", () => {
       );
     expect(of(1536, 1, 16, 64)).toMatchObject({ padded: 16, back: 16, perChunk: 4, chunks: 2, tiles: 8, blocks: 48 });
     expect(of(96, 2, 20, 7)).toMatchObject({ padded: 64, back: 4, perChunk: 2, chunks: 15, blocks: 4 });
+    expect(of(1536, 1, 16, 64)).toMatchObject({ forwardShared: 17408, backwardShared: 70144 });
+    expect(of(1536, 1, 64, 64)).toMatchObject({ forwardShared: 29696, backwardShared: 51520 });
     expect(() => of(32, 1, 257, 64)).toThrow(/257 states a channel; there are kernels for up to 256/);
   });
 });
