@@ -4,12 +4,14 @@ import { baseName, type FileSystem, joinPath, parentPath, readText } from "@diff
 import { parseTask, type Task, TaskError } from "./task.js";
 import { taskTexts } from "./taskFiles.generated.js";
 
-const own = Object.keys(taskTexts).map((file) =>
-  parseTask(taskTexts[file], file, (name) => (Object.hasOwn(taskTexts, name) ? taskTexts[name] : undefined)),
-);
+let shipped: readonly Task[] | undefined;
 
-/** The tasks that come with the package. */
-export const shippedTasks: readonly Task[] = own;
+/** The tasks that come with the package; read when they are first asked for. */
+export function shippedTasks(): readonly Task[] {
+  const include = (name: string) => (Object.hasOwn(taskTexts, name) ? taskTexts[name] : undefined);
+  shipped ??= Object.entries(taskTexts).map(([file, text]) => parseTask(text, file, include));
+  return shipped;
+}
 
 /** Reads a task file of one's own; `include` finds the files beside it and those of the package. @throws FileError, TaskError */
 export async function loadTask(files: FileSystem, path: string): Promise<Task> {
@@ -25,7 +27,7 @@ export async function loadTask(files: FileSystem, path: string): Promise<Task> {
  * The tasks that a name stands for: a task's own name, or a tag of several.
  * @throws TaskError naming those there are
  */
-export function findTasks(name: string, tasks: readonly Task[] = shippedTasks): Task[] {
+export function findTasks(name: string, tasks: readonly Task[] = shippedTasks()): Task[] {
   const found = tasks.filter((task) => task.name === name);
   if (found.length > 0) return found;
   const tagged = tasks.filter(({ tags }) => tags.includes(name));

@@ -15,7 +15,6 @@ import {
   measuredSplit,
   recurrentModel,
   runTask,
-  shippedTasks,
   type Task,
   type TaskProgress,
   type TaskResult,
@@ -66,7 +65,7 @@ async function wantedTasks(names: readonly string[]): Promise<Task[]> {
   const found = new Map<string, Task>();
   for (const name of names) {
     const isFile = /\.ya?ml$/.test(name);
-    for (const task of isFile ? [await loadTask(nodeFiles(), name)] : findTasks(name, shippedTasks)) {
+    for (const task of isFile ? [await loadTask(nodeFiles(), name)] : findTasks(name)) {
       found.set(task.name, task);
     }
   }
