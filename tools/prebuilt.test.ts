@@ -5,7 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { root } from "./layers.mjs";
-import { glibcOf, platforms, withPlatforms } from "./prebuilt.mjs";
+import { backends, glibcOf, platforms, withPlatforms } from "./prebuilt.mjs";
 
 let folder = "";
 const at = (...parts: string[]) => path.join(folder, ...parts);
@@ -16,7 +16,9 @@ function put(file: string, text: string): void {
 }
 
 const names = Object.keys(platforms);
-const manifest = '{ "name": "@diffmamba/backend-cpu", "version": "1.2.3", "license": "X" }\n';
+const manifestOf = (folder: string) => `{ "name": "@diffmamba/${folder}", "version": "1.2.3", "license": "X" }\n`;
+const manifests = () => backends.map(({ folder: name }) => readFileSync(at("packages", name, "package.json"), "utf8"));
+const untouched = backends.map(({ folder: name }) => manifestOf(name));
 
 /** Stand-ins that note each call with what is published then; the registry has `known` and no more. */
 function putRegistry(known: string, npxCode = 0): void {
@@ -39,8 +41,9 @@ if (command === "view") {
     "bin/npx",
     `#!/usr/bin/env node
 const fs = require("fs");
-const { optionalDependencies } = JSON.parse(fs.readFileSync("packages/backend-cpu/package.json"));
-fs.appendFileSync("calls", process.argv.slice(2).join(" ") + " " + Object.entries(optionalDependencies).join(" ") + "\\n");
+const read = (name) => JSON.parse(fs.readFileSync("packages/" + name + "/package.json")).optionalDependencies;
+const listed = Object.entries({ ...read("backend-cpu"), ...read("backend-cuda") });
+fs.appendFileSync("calls", process.argv.slice(2).join(" ") + " " + listed.join(" ") + "\\n");
 process.exitCode = ${npxCode};
 `,
   );
@@ -63,8 +66,11 @@ beforeEach(() => {
   mkdirSync(at("tools"));
   cpSync(path.join(root, "tools/prebuilt.mjs"), at("tools/prebuilt.mjs"));
   put("LICENSE", "licence\n");
-  put("packages/backend-cpu/package.json", manifest);
-  for (const name of names) put(`built/${name}/diffmamba-cpu.node`, "GLIBC_2.17 GLIBC_2.28 GLIBC_2.3");
+  for (const { folder: name } of backends) put(`packages/${name}/package.json`, manifestOf(name));
+  for (const { addon, platforms: own } of backends) {
+    for (const name of own) put(`built/${name}/${addon}`, "GLIBC_2.17 GLIBC_2.28 GLIBC_2.3");
+  }
+  put("built/kernels/diffmamba-cuda.fatbins", "kernels");
   putRegistry("@diffmamba/backend-cpu-linux-x64@1.2.3");
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
@@ -73,19 +79,28 @@ describe("the release of the prebuilt addons", () => {
   it("publishes what is new, then the rest with the platforms listed, and leaves the manifest as it was", async () => {
     expect(await publish("built")).toMatchObject({ code: 0 });
     const files = "LICENSE,README.md,diffmamba-cpu.node,package.json";
+    const cudaFiles = "LICENSE,README.md,diffmamba-cuda.fatbins,diffmamba-cuda.node,package.json";
+    const cudaNames = ["linux-x64", "linux-arm64", "win32-x64"];
+    const listed = [
+      ...names.map((name) => `@diffmamba/backend-cpu-${name},1.2.3`),
+      ...cudaNames.map((name) => `@diffmamba/backend-cuda-${name},1.2.3`),
+    ];
     expect(calls()).toEqual([
       `publish @diffmamba/backend-cpu-linux-arm64 1.2.3 linux arm64 ${files}`,
       `publish @diffmamba/backend-cpu-darwin-arm64 1.2.3 darwin arm64 ${files}`,
       `publish @diffmamba/backend-cpu-win32-x64 1.2.3 win32 x64 ${files}`,
-      `changeset publish ${names.map((name) => `@diffmamba/backend-cpu-${name},1.2.3`).join(" ")}`,
+      `publish @diffmamba/backend-cuda-linux-x64 1.2.3 linux x64 ${cudaFiles}`,
+      `publish @diffmamba/backend-cuda-linux-arm64 1.2.3 linux arm64 ${cudaFiles}`,
+      `publish @diffmamba/backend-cuda-win32-x64 1.2.3 win32 x64 ${cudaFiles}`,
+      `changeset publish ${listed.join(" ")}`,
     ]);
-    expect(readFileSync(at("packages/backend-cpu/package.json"), "utf8")).toBe(manifest);
+    expect(manifests()).toEqual(untouched);
   });
 
   it("leaves the manifest as it was where publishing fails", async () => {
     putRegistry("", 1);
     expect((await publish("built")).code).toBe(1);
-    expect(readFileSync(at("packages/backend-cpu/package.json"), "utf8")).toBe(manifest);
+    expect(manifests()).toEqual(untouched);
   });
 
   it("publishes nothing without all platforms, or with one for a newer Linux than Node's", async () => {
@@ -93,6 +108,12 @@ describe("the release of the prebuilt addons", () => {
     expect((await publish("built")).stderr).toMatch(/linux-arm64.*wants glibc 2\.34; at most 2\.28 is allowed/);
     rmSync(at("built/linux-arm64"), { recursive: true });
     expect((await publish("built")).stderr).toMatch(/linux-arm64.*is missing/);
+    expect(calls()).toEqual([]);
+  });
+
+  it("publishes nothing without the kernels of CUDA", async () => {
+    rmSync(at("built/kernels"), { recursive: true });
+    expect((await publish("built")).stderr).toMatch(/diffmamba-cuda\.fatbins is missing/);
     expect(calls()).toEqual([]);
   });
 
@@ -106,10 +127,10 @@ describe("the release of the prebuilt addons", () => {
   });
 
   it("lists each platform with the package's own version", () => {
-    expect(withPlatforms({ name: "x", version: "4.5.6" }, ["linux-x64"])).toEqual({
-      name: "x",
+    expect(withPlatforms({ name: "@a/x", version: "4.5.6" }, ["linux-x64"])).toEqual({
+      name: "@a/x",
       version: "4.5.6",
-      optionalDependencies: { "@diffmamba/backend-cpu-linux-x64": "4.5.6" },
+      optionalDependencies: { "@a/x-linux-x64": "4.5.6" },
     });
   });
 });
