@@ -45,6 +45,7 @@ export class Visit {
   readonly complaints: string[] = [];
 
   private constructor(readonly page: Page) {
+    page.setDefaultTimeout(120_000);
     page.on("console", (message) => {
       if (["error", "warning"].includes(message.type())) this.complaints.push(message.text());
     });
@@ -62,6 +63,12 @@ export class Visit {
 
   async text(selector: string): Promise<string> {
     return (await this.page.locator(selector).textContent()) ?? "";
+  }
+
+  /** Chooses a text of the visitor's own. */
+  async paste(text: string): Promise<void> {
+    await this.page.locator('.segments label:has([value="paste"])').click();
+    await this.page.fill("#paste", text);
   }
 
   /** Trains until both models score below so many bits on the held-out text. @returns both scores */

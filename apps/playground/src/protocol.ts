@@ -18,6 +18,8 @@ export interface BackendReport {
   readonly available: boolean;
   /** Why it cannot be had; "" where it can. */
   readonly reason: string;
+  /** Whether it is a GPU's interface that the CPU computes for, many times slower than WebAssembly. */
+  readonly software: boolean;
 }
 
 /** What computes now. */

@@ -85,9 +85,9 @@ export class App {
       });
       this.#backend.show(state);
       this.#ready = true;
-      const isSoftware = /swiftshader|llvmpipe|software/i.test(state.device);
+      const isSoftware = state.reports.some(({ name, software }) => name === state.name && software);
       this.#settings.suggest(
-        state.name === "reference" ? "tiny" : state.name === "webgpu" && !isSoftware ? "medium" : "small",
+        state.name === "reference" || isSoftware ? "tiny" : state.name === "webgpu" ? "medium" : "small",
       );
       if (state.note !== undefined)
         showNotice({ kind: "note", title: state.note, detail: `${state.title} is used instead.` });

@@ -20,7 +20,8 @@ export class BackendMenu {
   show({ name, device, reports }: BackendState): void {
     this.#select.replaceChildren(
       ...reports.map((report) => {
-        const option = make("option", {}, report.available ? report.title : `${report.title} (not here)`);
+        const remark = report.available ? (report.software ? " (in software)" : "") : " (not here)";
+        const option = make("option", {}, `${report.title}${remark}`);
         Object.assign(option, { value: report.name, disabled: !report.available, title: report.reason });
         return option;
       }),

@@ -2,10 +2,13 @@
 // which is taken where none is named. Knows how to open a device. Knows no run.
 
 import { wasmAvailability, wasmCpu } from "@diffmamba/backend-cpu/wasm";
+import { webgpu, webgpuAvailability } from "@diffmamba/backend-webgpu";
 import { type Device, reference } from "@diffmamba/tensor";
 import type { BackendName, BackendReport } from "../protocol.js";
 
-type Availability = { readonly available: true } | { readonly available: false; readonly reason: string };
+type Availability =
+  | { readonly available: true; readonly device?: string }
+  | { readonly available: false; readonly reason: string };
 
 interface Backend {
   readonly name: BackendName;
@@ -16,6 +19,12 @@ interface Backend {
 
 /** Best first. */
 const backends: readonly Backend[] = [
+  {
+    name: "webgpu",
+    title: "WebGPU",
+    availability: () => webgpuAvailability(),
+    open: () => webgpu(),
+  },
   {
     name: "wasm",
     title: "WebAssembly",
@@ -30,12 +39,17 @@ const backends: readonly Backend[] = [
   },
 ];
 
+/** Adapters of WebGPU that are programs. */
+const software = /swiftshader|llvmpipe|lavapipe|software|basic render/i;
+
 async function report({ name, title, availability }: Backend): Promise<BackendReport> {
+  const base = { name, title, software: false };
   try {
     const found = await availability();
-    return { name, title, available: found.available, reason: found.available ? "" : found.reason };
+    if (!found.available) return { ...base, available: false, reason: found.reason };
+    return { ...base, available: true, reason: "", software: name === "webgpu" && software.test(found.device ?? "") };
   } catch (error) {
-    return { name, title, available: false, reason: error instanceof Error ? error.message : String(error) };
+    return { ...base, available: false, reason: error instanceof Error ? error.message : String(error) };
   }
 }
 
@@ -46,7 +60,7 @@ export interface OpenedBackend {
   readonly device: Device;
   readonly name: BackendName;
   readonly title: string;
-  /** Why it is not the one that was asked for. */
+  /** Why it is not the one that was asked for, or that should have worked. */
   readonly note?: string;
 }
 
@@ -58,18 +72,21 @@ export async function openBackend(
   asked: BackendName | undefined,
   options: { readonly threads?: number },
 ): Promise<OpenedBackend> {
+  const reports = await backendReports();
+  const rank = ({ name, software }: BackendReport) => (name === asked ? 0 : software ? 2 : 1);
   const failures: string[] = [];
-  const first = backends.filter(({ name }) => name === asked);
-  for (const backend of [...first, ...backends.filter((one) => !first.includes(one))]) {
-    const { name, title } = backend;
+  /** What the visitor did not expect. */
+  let note: string | undefined;
+  for (const { name, title, available, reason } of [...reports].sort((a, b) => rank(a) - rank(b))) {
     try {
-      const found = await backend.availability();
-      if (!found.available) throw new Error(found.reason);
+      const backend = backends.find((one) => one.name === name);
+      if (!available || backend === undefined) throw new Error(reason);
       const device = await backend.open(options);
-      const note = asked !== undefined && name !== asked ? failures[0] : undefined;
       return { device, name, title, ...(note !== undefined && { note }) };
     } catch (error) {
-      failures.push(`${title} does not work here: ${error instanceof Error ? error.message : String(error)}`);
+      const failure = `${title} does not work here: ${error instanceof Error ? error.message : String(error)}`;
+      failures.push(failure);
+      if (available || name === asked) note ??= failure;
     }
   }
   throw new Error(`No backend works in this browser. ${failures.join(" ")}`);

@@ -51,7 +51,7 @@ export function testLab(): TestLab {
   let generation = 0;
   let lostUpTo = 0;
   const backends: Backends = {
-    reports: async () => [{ name: "reference", title: "JavaScript", available: true, reason: "" }],
+    reports: async () => [{ name: "reference", title: "JavaScript", available: true, reason: "", software: false }],
     open: async () => {
       const own = ++generation;
       return { device: new Device(fragile(() => own <= lostUpTo)), name: "reference", title: "JavaScript" };
