@@ -1,6 +1,6 @@
 // Layer: datasets. A data set on the Hugging Face hub: which of its files hold a split's texts, with their checksums.
 // Knows the hub through its library. Downloads nothing (download.ts).
-import { type ListFileEntry, listFiles } from "@huggingface/hub";
+import type { ListFileEntry } from "@huggingface/hub";
 import type { Download } from "./download.js";
 import { textKind } from "./text-source.js";
 import { StoreError } from "./token-source.js";
@@ -29,6 +29,7 @@ const parquetRevision = "refs/convert/parquet";
 const defaultHub = "https://huggingface.co";
 
 async function listed({ repo, hubUrl, accessToken, fetch }: HubOptions, revision: string): Promise<ListFileEntry[]> {
+  const { listFiles } = await import("@huggingface/hub"); // loaded only when a data set of the hub is asked for
   const files: ListFileEntry[] = [];
   const options = { ...(hubUrl && { hubUrl }), ...(accessToken && { accessToken }), ...(fetch && { fetch }) };
   try {

@@ -199,7 +199,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
       );
     const merge = (word: string): number[] => {
       const ids = model.encode([word]).map((token) => model.tokens_to_ids.get(token));
-      return ids.filter((id) => id !== undefined); // what a BPE without an unknown token lacks is dropped
+      // What a BPE without an unknown token lacks is dropped. (`filter` would leave room in arrays of which many are kept.)
+      return ids.includes(undefined) ? ids.filter((id) => id !== undefined) : (ids as number[]);
     };
     return new WordCache({ before: idsOf(false), after: idsOf(true), nfc: normalizer !== null, merge });
   }

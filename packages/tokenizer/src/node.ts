@@ -10,7 +10,10 @@ import type { Tokenizer } from "./tokenizer.js";
 import type { PoolData, Task } from "./work.js";
 
 export interface PoolOptions {
-  /** Workers; as many as there are processors unless told. The result is the same with any number. */
+  /**
+   * Workers; as many as there are processors unless told, but no more than 4, since each holds the vocabulary and a cache of its own (about
+   * 130 MB with GPT-NeoX's). The result is the same with any number.
+   */
   readonly threads?: number;
   /** The workers' script, where it is not beside this file: a bundled program brings its own copy of `dist/work.js`. */
   readonly script?: string;
@@ -27,7 +30,10 @@ function scriptPath(): string {
   );
 }
 
-function openPool(workerData: PoolData, { threads = availableParallelism(), script }: PoolOptions): Tinypool {
+function openPool(
+  workerData: PoolData,
+  { threads = Math.min(4, availableParallelism()), script }: PoolOptions,
+): Tinypool {
   if (!Number.isSafeInteger(threads) || threads < 1) {
     throw new RangeError(`"threads" wants a whole number above 0, got ${threads}`);
   }

@@ -105,7 +105,7 @@ export function registerData(program: Command, context: Context): void {
     .option("--name <name>", "the data's name in the store")
     .option(
       "--threads <n>",
-      "threads that encode; the store is the same with any number (default: the processors)",
+      "threads that encode; the store is the same with any number (default: the processors, at most 4)",
       wholeNumber(1, 256),
     )
     .option("--shard-tokens <n>", "tokens of a file (default: 134217728)", wholeNumber(1))

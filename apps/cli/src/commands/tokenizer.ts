@@ -117,7 +117,7 @@ export function registerTokenizer(program: Command, context: Context): void {
     .option("--field <name>", "the field or column with the text (default: text)")
     .option(
       "--threads <n>",
-      "threads that count; the result is the same with any number (default: the processors)",
+      "threads that count; the result is the same with any number (default: the processors, at most 4)",
       wholeNumber(1, 256),
     );
   addJsonOption(train).action(context.run(trainTokenizer));
