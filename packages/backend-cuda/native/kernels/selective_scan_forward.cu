@@ -1,9 +1,10 @@
 // Layer: CUDA kernels. The selective scan (S6): a block walks over a row's tokens for 32 channels, states in registers, four lanes
 // to a channel. Steps of a tile are made before it and gates after it by whole rows. Knows no gradient.
 //
-// Floor at B 8, L 2048, D 1536, N 16 in bf16: u, delta, z and y are 201 MB, 0.067 ms at 3 TB/s; 403 M exponentials at 16 a
-// clock and multiprocessor are 0.11 ms at 1.7 GHz, which is what bounds it.
+// Floor at B 8, L 2048, D 1536, N 16 in bf16: u, delta, z and y are 201 MB, 0.067 ms at 3 TB/s; 403 M exponentials at 16 a clock and
+// multiprocessor are 0.11 ms at 1.7 GHz. What bounds it are 30 instructions a token for each 128 states, and 14 for its row.
 
+#include "overlap.cuh"
 #include "selective_scan.cuh"
 
 struct ScanForward {
@@ -196,8 +197,14 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p) {
   const ScanBlock block(s, blockIdx.x);
   const int channel = block.first + threadIdx.x / 32 * 8 + lane % 8;
   const bool there = channel < block.end;
-  const int end = scan_end(s, p.lengths, b), at = there ? channel : block.first;
+  const int at = there ? channel : block.first;
   float A[S], h[S];
+  let_next_start();
+  if (p.initial && there && lane < 8 && s.d_state % 4 == 0) {
+    prefetch_row(p.initial + (static_cast<long long>(b) * s.channels + at) * s.d_state, s.d_state * 4);
+  }
+  wait_for_previous();
+  const int end = scan_end(s, p.lengths, b);
   load_states<S>(A, p.A + static_cast<long long>(at) * s.d_state, s.d_state, lane, there);
   const auto state_row = [&](long long index) { return (index * s.channels + at) * s.d_state; };
   load_states<S>(h, p.initial ? p.initial + state_row(b) : nullptr, s.d_state, lane, there && p.initial);

@@ -7,6 +7,19 @@
 
 #include "ssd_tile.cuh"
 
+/// Whether a kernel with tiles of Q and so much shared memory is ever launched on the architecture at hand (ssdPlan.ts): the others
+/// need not be compiled for it. Code for sm_80 is also what other devices compile for themselves, and so has all of them.
+template <typename T, int Q>
+__host__ __device__ constexpr bool ssd_is_launched(size_t bytes) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 900 || defined(DIFFMAMBA_ALL_TILES)
+  return true;
+#elif __CUDA_ARCH__ < 1200
+  return sizeof(T) == 4 || Q == 64;
+#else
+  return bytes <= 99 * 1024;
+#endif
+}
+
 struct SsdSizes {
   int length, heads, head_dim, d_state, groups;
   int chunk_size, chunks, per_chunk;

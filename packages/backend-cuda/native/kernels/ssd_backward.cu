@@ -2,8 +2,12 @@
 
 #include "ssd_backward.cuh"
 
-#define KERNEL(name, T, N, Q, Blocks)                                                                                           \
-  extern "C" __global__ void __launch_bounds__(Q * 4, Blocks) ssd_backward_##name##_##N##_##Q(const __grid_constant__ SsdBackward p) { ssd_backward<T, N, Q>(p); }
+#define KERNEL(name, T, N, Q, Blocks)                                                                                      \
+  extern "C" __global__ void __launch_bounds__(Q * 4, Blocks)                                                              \
+      ssd_backward_##name##_##N##_##Q(const __grid_constant__ SsdBackward p) {                                                         \
+    if constexpr (ssd_is_launched<T, Q>(sizeof(SsdBackwardShared<T, N, Q>))) ssd_backward<T, N, Q>(p);                                 \
+    else __trap();                                                                                                         \
+  }
 
 #define HALVES(name, T)                                                                                                        \
   KERNEL(name, T, 64, 64, 2) KERNEL(name, T, 128, 64, 2) KERNEL(name, T, 256, 64, 1) KERNEL(name, T, 128, 32, 2) KERNEL(name, T, 256, 32, 1)

@@ -1,6 +1,7 @@
 // Layer: CUDA kernels. What surrounds the Mamba-2 scan's products: steps and summed decays of each tile before them; after the backward
 // pass the sums over heads, tokens and rows, in a fixed order. Knows the layouts of ssd_forward.cuh and ssd_backward.cuh.
 
+#include "overlap.cuh"
 #include "ssd.cuh"
 
 constexpr float kLog2E = 1.4426950408889634f;
@@ -210,7 +211,7 @@ __device__ __forceinline__ void ssd_step(const SsdStep& p) {
   const int part = threadIdx.x % 8, b = blockIdx.y, width = s.heads * s.head_dim;
   const int at = (blockIdx.x * blockDim.x + threadIdx.x) / 8, channel = min(at, width - 1), head = channel / s.head_dim;
   const bool there = at < width;
-  const int end = ssd_end(s, p.lengths, b), column = head / (s.heads / s.groups) * s.d_state;
+  const int column = head / (s.heads / s.groups) * s.d_state;
   // Element e of vector k is n = 32 k + 4 part + e.
   constexpr int vectors = 8;
   float state[vectors][4];
@@ -230,6 +231,9 @@ __device__ __forceinline__ void ssd_step(const SsdStep& p) {
     }
   };
   const float* const from = p.initial ? p.initial + row_of(b) : nullptr;
+  let_next_start();
+  if (from && there && part == 0 && s.d_state % 4 == 0) prefetch_row(from, s.d_state * 4);
+  wait_for_previous();
 #pragma unroll
   for (int k = 0; k < vectors; k++) {
     const int n = 32 * k + 4 * part;
@@ -241,6 +245,7 @@ __device__ __forceinline__ void ssd_step(const SsdStep& p) {
       for (int e = 0; e < 4; e++) state[k][e] = from && n + e < s.d_state ? from[n + e] : 0.0f;
     }
   }
+  const int end = ssd_end(s, p.lengths, b);
   const float skip = p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f, A = p.A[head] * kLog2E, bias = p.bias ? p.bias[head] : 0.0f;
   for (int t = 0; t < s.length; t++) {
     const long long row = static_cast<long long>(b) * s.length + t;

@@ -2,6 +2,7 @@
 // Build: nvcc -O3 -std=c++17 -Xcompiler -fopenmp -gencode arch=compute_90a,code=sm_90a ssd_test.cu -o ssd_test
 // Run: ssd_test [check] [time] [only=PART OF A CASE'S NAME]
 
+#define DIFFMAMBA_ALL_TILES
 #include "../kernels/ssd_small.cu"
 #undef KERNELS
 #include "../kernels/ssd_forward.cu"

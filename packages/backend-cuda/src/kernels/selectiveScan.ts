@@ -115,6 +115,7 @@ function launchForward(
     grid: [plan.blocks, u.shape[0], start ? plan.chunks : 1],
     block: THREADS,
     shared: step ? 0 : plan.forwardShared,
+    overlap: step,
     args: [
       ...[u, delta, A, B, C, z, D, deltaBias, initialState, seqIdx, lengths, start].map(pointer),
       ...[y, states, fine, finalState].map(pointer),

@@ -136,6 +136,7 @@ export const ssdKernels = (context: KernelContext): Pick<Kernels, "ssdScan" | "s
       kernel: `ssd_step_${x.dtype}`,
       grid: [Math.ceil((plan.heads * plan.headDim) / STEP_ROWS), plan.batch],
       block: 128,
+      overlap: true,
       args: [
         ...[x, dt, A, B, C, z, D, dtBias, initialState, seqIdx, lengths, y, states, finalState].map(pointer),
         ...[pitchOf("x", x, 2), pitchOf("dt", dt, 1), pitchOf("B", B, 2), pitchOf("C", C, 2)],
