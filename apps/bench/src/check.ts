@@ -4,9 +4,9 @@
 import { createRequire } from "node:module";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { type GoldenFolder, goldenTests, openGoldens, runConformance } from "@diffmamba/conformance";
+import { type GoldenFolder, goldenTests, isFloatType, openGoldens, runConformance } from "@diffmamba/conformance";
 import { nodeFiles } from "@diffmamba/files/node";
-import type { Device } from "@diffmamba/tensor";
+import { type Device, type DType, dtypes } from "@diffmamba/tensor";
 import { openDevices } from "./backends.js";
 import { messageOf, UsageError } from "./errors.js";
 import type { Output } from "./program.js";
@@ -15,6 +15,7 @@ export const checkUsage = `usage: bench check --backend NAME [options]
 
   --backend NAME     the backend to check
   --filter TEXT      only tests whose name holds TEXT
+  --dtypes LIST      types to test, such as f32,bf16,f16: of the suite all that the backend has by default, of the goldens f32
   --goldens FOLDER   the golden files; those of the conformance package by default
   --verbose          a line for each test, not only for those that fail
   --help             this text
@@ -23,17 +24,35 @@ export const checkUsage = `usage: bench check --backend NAME [options]
 interface CheckArguments {
   readonly backend: string;
   readonly filter: string;
+  readonly dtypes: readonly DType[] | undefined;
   readonly goldens: string | undefined;
   readonly verbose: boolean;
 }
 
+/** @throws UsageError for a name that is no type */
+function parseTypes(list: string): DType[] {
+  return list.split(",").map((name) => {
+    const found = dtypes.find((dtype) => dtype === name);
+    if (found === undefined) throw new UsageError(`check: --dtypes ${name}: there is ${dtypes.join(", ")}.`);
+    return found;
+  });
+}
+
 /** @throws UsageError for an unknown flag, or without a backend; undefined where help is asked for */
 function parseCheck(argv: readonly string[]): CheckArguments | undefined {
-  let values: { backend?: string; filter?: string; goldens?: string; verbose?: boolean; help?: boolean };
+  let values: {
+    backend?: string;
+    filter?: string;
+    dtypes?: string;
+    goldens?: string;
+    verbose?: boolean;
+    help?: boolean;
+  };
   try {
     const options = {
       backend: { type: "string" },
       filter: { type: "string" },
+      dtypes: { type: "string" },
       goldens: { type: "string" },
       verbose: { type: "boolean" },
       help: { type: "boolean", short: "h" },
@@ -42,10 +61,10 @@ function parseCheck(argv: readonly string[]): CheckArguments | undefined {
   } catch (error) {
     throw new UsageError(messageOf(error), { cause: error });
   }
-  const { backend, filter = "", goldens, verbose = false, help } = values;
+  const { backend, filter = "", dtypes: list, goldens, verbose = false, help } = values;
   if (help) return undefined;
   if (backend === undefined) throw new UsageError("check: --backend NAME is missing.");
-  return { backend, filter, goldens, verbose };
+  return { backend, filter, dtypes: list === undefined ? undefined : parseTypes(list), goldens, verbose };
 }
 
 /** A test's outcome; `failure` is why it did not pass. */
@@ -55,14 +74,20 @@ interface Outcome {
   readonly milliseconds: number;
 }
 
-async function* outcomes(device: Device, goldens: GoldenFolder, wanted: string): AsyncGenerator<Outcome> {
+async function* outcomes(
+  device: Device,
+  goldens: GoldenFolder,
+  wanted: string,
+  types: readonly DType[] | undefined,
+): AsyncGenerator<Outcome> {
   const matches = (name: string) => name.toLowerCase().includes(wanted.toLowerCase());
   for await (const { suite, name, failure, milliseconds } of runConformance(device, {
+    ...(types && { dtypes: types }),
     filter: (test) => matches(`${test.suite}: ${test.name}`),
   })) {
     yield { name: `${suite}: ${name}`, milliseconds, ...(failure && { failure }) };
   }
-  for (const test of goldenTests(goldens, ["f32"])) {
+  for (const test of goldenTests(goldens, types?.filter(isFloatType) ?? ["f32"])) {
     const name = `golden: ${test.name}`;
     if (!matches(name)) continue;
     const start = performance.now();
@@ -91,7 +116,7 @@ export async function check(argv: readonly string[], { stdout, stderr }: Output)
   stderr(`backend ${device.backend.name}: ${device.backend.device}\n`);
   let [passed, failed] = [0, 0];
   try {
-    for await (const { name, failure, milliseconds } of outcomes(device, goldens, given.filter)) {
+    for await (const { name, failure, milliseconds } of outcomes(device, goldens, given.filter, given.dtypes)) {
       if (failure) failed++;
       else passed++;
       if (failure) stdout(`FAILED ${name}\n  ${failure.message.replaceAll("\n", "\n  ")}\n`);

@@ -254,7 +254,8 @@ export class CudaBackend implements Backend {
       }
       this.#kernelNumbers.set(launch.kernel, number);
     }
-    if (!packed.launch(number, launch)) return;
+    // Tools that watch memory want kernels one by one.
+    if (!packed.launch(number, this.options.reuse ? launch : { ...launch, overlap: false })) return;
     this.addon.share(packed.bytes);
     try {
       this.addon.launch(this.#handle);
