@@ -12,16 +12,16 @@ export interface BackendEntry {
 
 /**
  * A backend in a package of its own, which need not be installed: it exports a function of the backend's name that
- * gives a device.
+ * gives a device. `load` imports it, by its own name if there is none.
  */
-export function optional(name: string): BackendEntry {
+export function optional(name: string, load?: () => Promise<object>): BackendEntry {
   const specifier = `@diffmamba/backend-${name}`;
   return {
     name,
     async open(options) {
       let module: Record<string, unknown>;
       try {
-        module = await import(specifier);
+        module = (await (load?.() ?? import(specifier))) as Record<string, unknown>;
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         if (code !== "ERR_MODULE_NOT_FOUND" || !message.includes(`'${specifier}'`)) throw error;
@@ -36,9 +36,10 @@ export function optional(name: string): BackendEntry {
 
 export const backends: readonly BackendEntry[] = [
   { name: "reference", open: async () => reference() },
-  optional("cpu"),
-  optional("webgpu"),
-  optional("cuda"),
+  // Written out, so that a bundler finds them.
+  optional("cpu", () => import("@diffmamba/backend-cpu")),
+  optional("webgpu", () => import("@diffmamba/backend-webgpu/node")),
+  optional("cuda", () => import("@diffmamba/backend-cuda")),
 ];
 
 /** What is measured where no backend is named. */

@@ -1,5 +1,6 @@
 // Layer: apps/bench, tests. The command line: exit codes, what goes to which stream, and a quick run of every suite.
 import { cpuAvailability } from "@diffmamba/backend-cpu";
+import { webgpuAvailability } from "@diffmamba/backend-webgpu/node";
 import { reference } from "@diffmamba/tensor";
 import { describe, expect, it } from "vitest";
 import { openDevices, optional } from "./backends.js";
@@ -88,6 +89,8 @@ describe("a quick run", () => {
     { timeout: 60_000 },
     async (suite, { skip }) => {
       skip(suite.backend === "cpu" && !found.available, found.available ? "" : found.reason);
+      // A driver on the processor takes minutes to compile the shaders of all cases.
+      skip(suite.backend === "webgpu", "it is for a GPU; one of its cases is run below");
       const { code, stdout, stderr } = await quickRun(suite.name);
       expect(stderr).not.toContain("failed");
       expect(stderr.replace(mayBeAbsent, "")).not.toContain("not measured");
@@ -101,6 +104,17 @@ describe("a quick run", () => {
       expect(rows.length).toBeGreaterThanOrEqual(cases.length);
     },
   );
+
+  it("of webgpu gives the rows of a case, where there is an adapter", { timeout: 120_000 }, async ({ skip }) => {
+    const adapter = await webgpuAvailability();
+    skip(!adapter.available, adapter.available ? "" : adapter.reason);
+    const { code, stdout, stderr } = await run("webgpu", "--quick", "--json", "--filter", "shader copy");
+    expect(stderr).not.toContain("failed");
+    expect(code).toBe(0);
+    const [row] = JSON.parse(stdout) as Row[];
+    checkRow(row);
+    expect(row).toMatchObject({ suite: "webgpu", name: "shader copy", unit: "GB/s", backend: "webgpu" });
+  });
 
   it("holds a peer's row for the matrix product in every form", async () => {
     const { stdout } = await quickRun("ops");

@@ -59,6 +59,8 @@ export interface Case {
   readonly threads?: number;
   /** As that of a suite, for this case alone. */
   readonly patience?: number;
+  /** Seconds that a sample lasts at least, where waiting for the work to be done would weigh in a short one. */
+  readonly sampleSeconds?: number;
   prepare(context: Context): Promise<Race>;
 }
 

@@ -14,6 +14,8 @@ const rules = {
   "tokens/s": { kind: "rate", scale: 1 },
   ms: { kind: "time", scale: 1e3 },
   "ms/token": { kind: "time", scale: 1e3 },
+  /** Microseconds of the processor for one kernel that is enqueued. */
+  "us/dispatch": { kind: "time", scale: 1e6 },
   /** Nanoseconds for one element of the recurrent state and one token. */
   "ns/update": { kind: "time", scale: 1e9 },
 } as const satisfies Record<string, UnitRule>;

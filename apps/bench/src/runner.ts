@@ -126,7 +126,8 @@ export async function runTasks(
     log.progress(`[${i + 1}/${tasks.length}] ${label}`);
     try {
       const budget = options.budget * (item.patience ?? suite.patience ?? 1);
-      const shared = (item.threads ?? 1) > 1 ? { minSampleSeconds: sharedSampleSeconds } : {};
+      const least = item.sampleSeconds ?? ((item.threads ?? 1) > 1 ? sharedSampleSeconds : undefined);
+      const shared = least === undefined ? {} : { minSampleSeconds: least };
       const parts = await runCase(item, context, { ...shared, ...options, budget }, (peer, reason) => {
         failures++;
         log.note(`${label}: ${peer.name} is not measured, because its result is not ours: ${reason}`);

@@ -5,5 +5,6 @@ import { cuda } from "./cuda.js";
 import { decode } from "./decode.js";
 import { ops } from "./ops.js";
 import { train } from "./train.js";
+import { webgpu } from "./webgpu.js";
 
-export const suites: readonly Suite[] = [ops, train, decode, cpu, cuda];
+export const suites: readonly Suite[] = [ops, train, decode, cpu, cuda, webgpu];

@@ -9,16 +9,16 @@ import { decodeOn } from "../decode.js";
 import { describeModel } from "../languageModel.js";
 import { onThreads } from "./threads.js";
 
-type StoredType = "f32" | "bf16";
+export type StoredType = "f32" | "bf16";
 
 const elementBytes: Readonly<Record<StoredType, number>> = { f32: 4, bf16: 2 };
 
-function sizesOf({ wide, wideLayers, wideState, wideVocab, headDim, expand, chunkSize }: Settings) {
+export function sizesOf({ wide, wideLayers, wideState, wideVocab, headDim, expand, chunkSize }: Settings) {
   return { dModel: wide, nLayers: wideLayers, dState: wideState, vocabSize: wideVocab, headDim, expand, chunkSize };
 }
 
 /** A model with numbers in it that are quick to draw and keep its activations finite: matrices small, the rest near 1. */
-function createLarge(device: Device, settings: Settings, dtype: StoredType): MambaLM {
+export function createLarge(device: Device, settings: Settings, dtype: StoredType): MambaLM {
   const model = MambaLM.create({ ...sizesOf(settings), variant: "mamba2" }, { device, dtype, draw: false }).eval();
   for (const [i, parameter] of model.parameters().entries()) {
     const [low, high] = parameter.rank > 1 ? [-0.05, 0.05] : [0.5, 1];
@@ -29,7 +29,7 @@ function createLarge(device: Device, settings: Settings, dtype: StoredType): Mam
 }
 
 /** Bytes of the weights: each is read once a token, the embedding as the head. */
-function weightBytes(settings: Settings, dtype: StoredType): number {
+export function weightBytes(settings: Settings, dtype: StoredType): number {
   const { wide, wideLayers, wideState, wideVocab, headDim } = settings;
   const inner = 2 * wide;
   const columns = 2 * inner + 2 * wideState + Math.ceil(inner / headDim);

@@ -15,7 +15,7 @@ export interface HostInput {
 /** A routine as the Backend interface has it, with sizes. */
 export interface Routine {
   /** The kernel; `${kernel}Backward` is that of its gradient. */
-  readonly kernel: Exclude<keyof RoutineKernels, `${string}Backward` | "adamw" | "globalNorm">;
+  readonly kernel: Exclude<keyof RoutineKernels, `${string}Backward` | "sample" | "adamw" | "globalNorm">;
   /** As in the rows. */
   readonly name: string;
   readonly shape: string;
@@ -43,8 +43,8 @@ export interface RoutineChoice {
   readonly parts?: readonly Part[];
   /** Limits of the machine; by default, for "ms", a copy of the bytes that must be moved. */
   readonly peers?: (bytes: number) => readonly Peer[];
-  /** Limits that a device sets to itself. */
-  readonly ceilings?: (device: Device) => readonly Entry[];
+  /** Limits that a device sets to itself, given the bytes that must be moved. */
+  readonly ceilings?: (device: Device, bytes: number) => readonly Entry[];
 }
 
 type Kernel = (inputs: Record<string, View>, outputs: Record<string, View>, options: object) => void;
@@ -153,7 +153,7 @@ export function routineCases(routine: Routine, choice: RoutineChoice): Case[] {
       ...{ name: `${routine.name} ${part}`, shape: routine.shape, unit, peers: limits },
       ours: (device) => partOn(device, routine, part, work),
       tolerance: part === "forward" ? 1e-5 : 1e-4,
-      ceilings: (device) => (copies ? [memoryCopy(moved)] : (ceilings?.(device) ?? [])),
+      ceilings: (device) => (copies ? [memoryCopy(moved)] : (ceilings?.(device, moved) ?? [])),
     });
   });
 }
