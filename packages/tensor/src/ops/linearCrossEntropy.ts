@@ -8,7 +8,7 @@ import { BackendError, ShapeError } from "../errors.js";
 import { sizeOf } from "../layout.js";
 import { floats, needsFloat, needsI32, type OpSpec, sameDevice, sameType, statisticsType } from "../op.js";
 import { expectShape } from "../routine.js";
-import { scope } from "../scope.js";
+import { keep, scope } from "../scope.js";
 import { noGrad, record, records } from "../tape.js";
 import type { Tensor } from "../tensor.js";
 import { linear, multiplyInto } from "./matmul.js";
@@ -71,31 +71,46 @@ function pass(
   const [classes] = weight.shape;
   const statistic = statisticsType(dtype);
   const losses = device.empty([rows], statistic);
-  const dhidden = wanted.hidden ? device.empty(hidden.shape, dtype) : undefined;
-  const dweight = wanted.weight ? device.empty(weight.shape, statistic) : undefined;
+  // Made where they are first written, so that they may have the memory of the first logits.
+  let dhidden: Tensor | undefined;
+  let dweight: Tensor | undefined;
   const { forward, backward } = kernels(hidden);
-  for (let start = 0; start < rows; start += chunkRows) {
-    const end = Math.min(rows, start + chunkRows);
-    const part = (tensor: Tensor) => tensor.slice(0, start, end);
-    scope(() => {
-      const x = part(hidden);
-      const logits = linear(x, weight);
-      const logSumExp = device.empty([end - start], statistic);
-      const inputs = { logits: logits.view(), targets: part(targets).view() };
-      forward(inputs, { losses: part(losses).view(), logSumExp: logSumExp.view() }, { ignoreIndex });
-      if (dhidden === undefined && dweight === undefined) return;
-      const dlogits = device.empty([end - start, classes], dtype);
-      const dlosses = device.ones([end - start], statistic);
-      backward(
-        { ...inputs, logSumExp: logSumExp.view(), dlosses: dlosses.view() },
-        { dlogits: dlogits.view() },
-        { ignoreIndex },
-      );
-      if (dhidden) multiplyInto(dlogits, weight, part(dhidden));
-      if (dweight) multiplyInto(dlogits.transpose(), x, dweight, { accumulate: start > 0 });
-    });
+  try {
+    for (let start = 0; start < rows; start += chunkRows) {
+      const end = Math.min(rows, start + chunkRows);
+      const part = (tensor: Tensor) => tensor.slice(0, start, end);
+      scope(() => {
+        const x = part(hidden);
+        const logits = linear(x, weight);
+        const logSumExp = device.empty([end - start], statistic);
+        const inputs = { logits: logits.view(), targets: part(targets).view() };
+        forward(inputs, { losses: part(losses).view(), logSumExp: logSumExp.view() }, { ignoreIndex });
+        if (!wanted.hidden && !wanted.weight) return;
+        const dlogits = device.empty([end - start, classes], dtype);
+        const dlosses = device.ones([end - start], statistic);
+        backward(
+          { ...inputs, logSumExp: logSumExp.view(), dlosses: dlosses.view() },
+          { dlogits: dlogits.view() },
+          { ignoreIndex },
+        );
+        logits.dispose();
+        if (wanted.hidden) {
+          dhidden ??= keep(device.empty(hidden.shape, dtype));
+          multiplyInto(dlogits, weight, part(dhidden));
+        }
+        if (wanted.weight) {
+          dweight ??= keep(device.empty(weight.shape, statistic));
+          multiplyInto(dlogits.transpose(), x, dweight, { accumulate: start > 0 });
+        }
+      });
+    }
+  } catch (error) {
+    dhidden?.dispose();
+    dweight?.dispose();
+    throw error;
   }
-  if (rows === 0) dweight?.fillInPlace(0);
+  if (wanted.hidden) dhidden ??= device.empty(hidden.shape, dtype);
+  if (wanted.weight) dweight ??= device.zeros(weight.shape, statistic);
   return { losses, dhidden, dweight };
 }
 
