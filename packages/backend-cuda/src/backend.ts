@@ -25,6 +25,8 @@ export interface CudaBackendOptions {
   readonly index: number;
   /** Whether f32 matrix products may round their factors to TF32. */
   readonly tf32: boolean;
+  /** Whether outputs that are cheap to make again are held for backward all the same. */
+  readonly holdOutputs: boolean;
   /** Whether memory is kept for reuse. */
   readonly reuse: boolean;
   /** Whether matrix products go through cuBLASLt where it is there. */
@@ -91,6 +93,10 @@ export class CudaBackend implements Backend {
       multiply: (product) => this.#multiply(product),
     };
     this.kernels = this.#guarded(createKernels(context));
+  }
+
+  get holdsOutputs(): boolean {
+    return this.options.holdOutputs;
   }
 
   get recording(): boolean {
@@ -170,6 +176,8 @@ export class CudaBackend implements Backend {
   record(fn: () => void): Recording {
     this.#check();
     this.#refuseWhileRecording("another recording");
+    // What earlier steps left is of no more use: a recording has memory of its own.
+    this.#main.trim();
     const pool = this.#newPool(true);
     this.#native(() => this.addon.beginCapture(this.#handle));
     this.#recording = true;

@@ -387,6 +387,8 @@ export interface Backend {
   heldBytes(): number;
   /** Tokens a chunk that its scans are fastest with, where the caller does not care; 64 by default. */
   readonly chunkSizes?: { readonly ssdScan?: number; readonly selectiveScan?: number };
+  /** True where time is dearer than memory: outputs that backward could have made again are held for it instead. */
+  readonly holdsOutputs?: boolean;
   /** True where a replay costs less than the calls that were recorded: who repeats a step then records it unasked. */
   readonly prefersRecording?: boolean;
   /** True while kernel calls are recorded to be run again: they must find their buffers where they are now. */

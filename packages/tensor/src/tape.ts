@@ -117,7 +117,9 @@ export class Tape {
     this.nodes.push(node);
     for (const [i, { id, storage }] of entry.outputs.entries()) {
       this.tracked.add(id);
-      if (entry.recompute !== undefined) this.remakable.set(storage, { maker: node, output: i });
+      if (entry.recompute !== undefined && !storage.backend.holdsOutputs) {
+        this.remakable.set(storage, { maker: node, output: i });
+      }
     }
   }
 
