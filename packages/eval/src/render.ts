@@ -36,12 +36,22 @@ function choicesOf(task: Task, document: Document): string[] {
   );
 }
 
-const isDigits = (value: unknown): boolean => typeof value === "number" || /^\d+$/.test(String(value));
+const isDigits = (value: unknown): boolean => /^\d+$/.test(String(value));
 
-/** The choice that a target means: by its number, or by its text. */
+/** What a target's template gives of a document: digits that a template wrote are a number, as in lm-evaluation-harness. */
+function targetsOf(document: Document, templates: readonly Template[]): unknown[] {
+  return templates.flatMap((template) => {
+    if (Object.hasOwn(document, template.source)) return [document[template.source]].flat();
+    const text = template.render(document);
+    return [isDigits(text) ? Number(text) : text];
+  });
+}
+
+/** The choice that a target means: a number is its place, a text is its text, or digits for its place where no choice is that. */
 function goldOf(task: Task, target: unknown, choices: readonly string[]): number {
-  const text = String(target);
-  const index = isDigits(target) && !choices.includes(text) ? Number(target) : choices.indexOf(text);
+  const isPlace = typeof target === "number" || typeof target === "boolean";
+  const place = isPlace ? Number(target) : choices.indexOf(String(target));
+  const index = place < 0 && !isPlace && isDigits(target) ? Number(target) : place;
   if (Number.isInteger(index) && index >= 0 && index < choices.length) return index;
   throw new TaskError(
     `${task.name}: doc_to_target gave ${JSON.stringify(target)}, which is none of the ${choices.length} choices. Is it a split without answers?`,
@@ -104,7 +114,7 @@ export function render(task: Task, document: Document): Rendered {
   }
   const choices = choicesOf(task, document);
   if (choices.length < 2) throw new TaskError(`${task.name}: doc_to_choice gave ${choices.length} choices.`);
-  const targets = target.flatMap((one) => [fieldOr(document, one)].flat());
+  const targets = targetsOf(document, target);
   // Where the text is a number, the choices are contexts, and what follows all of them is the target.
   if (isDigits(text)) {
     const continuation = targetDelimiter + String(targets[0]);

@@ -1,7 +1,7 @@
 // Layer: eval, tests. Tasks on a table of known answers: examples, generation, rolling likelihoods, errors and intervals, and what is
 // refused.
 import { describe, expect, it } from "vitest";
-import { bootstrap, type Metric, meanError, parseTask, runTask, type TaskSample } from "./index.js";
+import { bootstrap, type Metric, meanError, parseTask, render, runTask, type TaskSample } from "./index.js";
 import { TableModel } from "./table.testing.js";
 
 const quiz = (more = "") =>
@@ -191,11 +191,23 @@ describe("a task", () => {
     await expect(runTask(yes, quiz(more), questions)).rejects.toThrow(message);
   });
 
+  it.each([
+    ["doc_to_target: place", { place: 1 }, 1],
+    ["doc_to_target: place", { place: true }, 1],
+    ["doc_to_target: place", { place: "2" }, 1],
+    ["doc_to_target: place", { place: "0" }, 0],
+    ['doc_to_target: "{{ place }}"', { place: 2 }, 2],
+    ['doc_to_target: "{{ place }}"', { place: "two" }, 3],
+  ])("with %s of %j means a choice by its place or by its text", (target, document, gold) => {
+    const numbers = `task: n\noutput_type: multiple_choice\ndoc_to_choice: ["1", "2", "3", "two"]\n${target}\n`;
+    expect(render(parseTask(numbers), document).gold).toEqual([gold]);
+  });
+
   it("names a target that is no choice, and documents that are none", async () => {
     await expect(runTask(yes, quiz(), [{ q: "x", a: "-1" }])).rejects.toThrow(
       'quiz: doc_to_target gave "-1", which is none of the 2 choices. Is it a split without answers?',
     );
-    await expect(runTask(yes, quiz(), [{ q: "x", a: 2 }])).rejects.toThrow('gave "2", which is none of the 2');
+    await expect(runTask(yes, quiz(), [{ q: "x", a: 2 }])).rejects.toThrow("gave 2, which is none of the 2");
     await expect(runTask(yes, quiz(), [])).rejects.toThrow("quiz: there are no documents.");
     await expect(runTask(yes, quiz(), [{ a: "no" }])).rejects.toThrow(
       'quiz: doc_to_text: the document has no field "q"',
