@@ -1,4 +1,4 @@
-// Layer: apps/bench, suites of the GPU. Generation as a user has it, token by token, drawn on the device: ms a token for one row and for
+// Layer: apps/bench, suites of the GPU. Generation as a user has it, token by token, the likeliest one, taken on the device: ms a token for one row and for
 // many, beside a copy of the bytes of weights and states that each token reads, and beside PyTorch.
 // Knows models. Knows no text.
 import { generate, type MambaLM, prefill } from "@diffmamba/models";
@@ -23,7 +23,7 @@ function generationEntry(device: Device, which: BenchModel, rows: number, { prom
   const begin = async () => {
     const tokens = Array.from({ length: rows }, (_, i) => integers(`row ${i}`, prompt, vocabSize));
     const state = await prefill(model, tokens);
-    return generate(model, state, { maxTokens: Number.POSITIVE_INFINITY, onDevice: true, topK: 50 });
+    return generate(model, state, { maxTokens: Number.POSITIVE_INFINITY, onDevice: true, temperature: 0 });
   };
   let steps: ReturnType<typeof generate> | undefined;
   const entry = onDevice(device, {
