@@ -1,5 +1,5 @@
-// Layer: apps/bench, suites of the GPU. Generation as a user has it, token by token, the likeliest one, taken on the device: ms a token for one row and for
-// many, beside a copy of the bytes of weights and states that each token reads, and beside PyTorch.
+// Layer: apps/bench, suites of the GPU. Generation as a user has it, token by token, the likeliest one, taken on the device: ms a token
+// for one row and for many, beside a copy of the bytes of weights and states that each token reads, and beside PyTorch.
 // Knows models. Knows no text.
 import { generate, type MambaLM, prefill } from "@diffmamba/models";
 import type { Device } from "@diffmamba/tensor";
