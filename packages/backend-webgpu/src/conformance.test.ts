@@ -1,7 +1,9 @@
-// The conformance suite and the goldens on WebGPU through Dawn; without a GPU, on a driver that computes on the processor.
+// The conformance suite on WebGPU through Dawn; without a GPU, on a driver that computes on the processor.
 
 import { describeConformance } from "@diffmamba/conformance";
 import { afterAll, describe, it } from "vitest";
+import type { WebGpuBackend } from "./backend.js";
+import { chosen } from "./chosen.testing.js";
 import { webgpu, webgpuAvailability } from "./node.js";
 
 const availability = await webgpuAvailability();
@@ -11,5 +13,8 @@ if (!availability.available) {
     it("passes the conformance suite", () => undefined),
   );
 } else {
-  describeConformance({ describe, it, afterAll }, `webgpu (${availability.device})`, await webgpu());
+  const device = await webgpu();
+  const { fallback } = (device.backend as WebGpuBackend).context.limits;
+  const title = `webgpu (${availability.device})`;
+  describeConformance({ describe, it, afterAll }, title, device, { filter: chosen(fallback) });
 }
