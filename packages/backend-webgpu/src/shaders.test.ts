@@ -47,7 +47,23 @@ describe("the dialect", () => {
     expect(out).not.toContain("const on");
   });
 
+  it("repeats lines as a loop or, with the flag for it, as copies, also inside others", () => {
+    const text = "#repeat i two\n#repeat k 2\na[@i][@k]\n#endrepeat\n#endrepeat";
+    const lines = (constants: Record<string, number | boolean>) =>
+      expand(text, { constants })
+        .split("\n")
+        .filter((line) => !line.startsWith("const"));
+    expect(lines({ two: 2, unrolled: true }).filter((line) => line.startsWith("a"))).toEqual([
+      ...["a[0u][0u]", "a[0u][1u]", "a[1u][0u]", "a[1u][1u]"],
+    ]);
+    expect(lines({ two: 2 }).join("")).toContain(
+      "for (var i = 0u; i < 2u; i++) {for (var k = 0u; k < 2u; k++) {a[i][k]}}",
+    );
+  });
+
   it.each([
+    ["#repeat i many\n#endrepeat", {}, /repeats i many, which is no count/],
+    ["#repeat i 2", {}, /lacks an #endrepeat/],
     ["#include nothing", {}, /includes nothing, which is no file/],
     ["#if a\n1", {}, /lacks an #endif/],
     ["#endif", {}, /an #endif too many/],

@@ -1,5 +1,6 @@
 // Layer: WebGPU shaders. From the dialect of wgsl/ to WGSL: `#include name` or `#include name(argument)`, `#if [!]FLAG`, `#else`,
-// `#endif`, `@@` (an include's argument), `$name[...]` (a buffer), `u.name` (a uniform), and numbers that a kernel chose.
+// `#endif`, `#repeat k 8` … `#endrepeat` (`@k` counts; copies of the lines with the flag `unrolled`, else a loop), `@@` (an include's
+// argument), `$name[...]` (a buffer), `u.name` (a uniform), and numbers that a kernel chose.
 // Knows text. Knows no shader by name, no tensor and no device.
 
 import { BackendError } from "@diffmamba/tensor";
@@ -40,14 +41,18 @@ function flagsOf({ constants, bindings }: ShaderParts): Set<string> {
 }
 
 /** The text with its includes, each once for each argument, and without what its conditions leave out. */
-function expand(name: string, text: string, library: Library, flags: ReadonlySet<string>): string {
+function expand(parts: ShaderParts, library: Library): string {
+  const { name, text, constants } = parts;
+  const flags = flagsOf(parts);
   const included = new Set<string>();
   const out: string[] = [];
 
   const walk = (file: string, source: string): void => {
     // Whether the lines of each condition around this one count; those of an outer one that does not never do.
     const active: boolean[] = [true];
-    for (const line of source.split("\n")) {
+    const lines = source.split("\n");
+    for (let at = 0; at < lines.length; at++) {
+      const line = lines[at];
       const found = /^\s*#(\w+)\s*(.*?)\s*$/.exec(line);
       if (found === null) {
         if (active[0]) out.push(line);
@@ -63,12 +68,36 @@ function expand(name: string, text: string, library: Library, flags: ReadonlySet
         active.shift();
       } else if (directive === "include") {
         if (active[0]) include(file, rest);
+      } else if (directive === "repeat") {
+        const end = endOfRepeat(lines, at);
+        if (end === undefined) throw new BackendError(`webgpu: shader ${name}: ${file} lacks an #endrepeat.`);
+        if (active[0]) repeat(file, rest, lines.slice(at + 1, end).join("\n"));
+        at = end;
       } else {
         throw new BackendError(`webgpu: shader ${name}: ${file} has an unknown directive, #${directive}.`);
       }
       if (active.length === 0) throw new BackendError(`webgpu: shader ${name}: ${file} has an #endif too many.`);
     }
     if (active.length !== 1) throw new BackendError(`webgpu: shader ${name}: ${file} lacks an #endif.`);
+  };
+
+  const repeat = (file: string, rest: string, body: string): void => {
+    const [counter, size] = rest.split(/\s+/);
+    const count = Number(constants[size] ?? size);
+    if (!Number.isInteger(count))
+      throw new BackendError(`webgpu: shader ${name}: ${file} repeats ${rest}, which is no count.`);
+    const numbered = (number: string): string => body.replaceAll(new RegExp(`@${counter}\\b`, "g"), number);
+    if (!flags.has("unrolled")) {
+      out.push(`for (var ${counter} = 0u; ${counter} < ${count}u; ${counter}++) {`);
+      walk(file, numbered(counter));
+      out.push("}");
+      return;
+    }
+    for (let i = 0; i < count; i++) {
+      out.push("{");
+      walk(file, numbered(`${i}u`));
+      out.push("}");
+    }
   };
 
   const include = (file: string, rest: string): void => {
@@ -86,6 +115,16 @@ function expand(name: string, text: string, library: Library, flags: ReadonlySet
   return out.join("\n");
 }
 
+/** The line that ends what begins at line `begin`. */
+function endOfRepeat(lines: readonly string[], begin: number): number | undefined {
+  let depth = 0;
+  for (let at = begin; at < lines.length; at++) {
+    if (/^\s*#repeat\b/.test(lines[at])) depth++;
+    if (/^\s*#endrepeat\b/.test(lines[at]) && --depth === 0) return at;
+  }
+  return undefined;
+}
+
 /** The variable that `$name` stands for. */
 function accessors(bindings: readonly BindingText[]): Map<string, string> {
   return new Map(bindings.flatMap(({ names }) => names.map((name) => [name, `data_${names[0]}`])));
@@ -94,7 +133,7 @@ function accessors(bindings: readonly BindingText[]): Map<string, string> {
 /** WGSL as a device takes it: group 0 has the uniforms at binding 0, if there are any, and then the buffers. */
 export function shaderText(parts: ShaderParts, library: Library): string {
   const { name, constants, bindings, uniforms, directives } = parts;
-  const body = expand(name, parts.text, library, flagsOf(parts));
+  const body = expand(parts, library);
   const variables = accessors(bindings);
   const code = body.replaceAll(/\$([A-Za-z_]\w*)/g, (_, buffer: string) => {
     const variable = variables.get(buffer);

@@ -19,10 +19,10 @@ fn take_token(run: ptr<function, Run>, rates: ptr<function, States>, channel: Ch
   let dy = select(upstream, 0.0, mark == padding);
   let kept = mark != starting;
   (*run).sum = select(restarted, (*run).sum + delta, kept && (*run).sum < restarted);
-  for (var q = 0u; q < quads; q++) {
-    let own = fma(vec4f(dy), staged_C[row * quads + q], (*run).carry[q]);
-    (*run).carry[q] = select(vec4f(), exp2((*rates)[q] * delta) * own, kept);
-  }
+#repeat q quads
+    let own = fma(vec4f(dy), staged_C[row * quads + @q], (*run).carry[@q]);
+    (*run).carry[@q] = select(vec4f(), exp2((*rates)[@q] * delta) * own, kept);
+#endrepeat
   if (channel.inside) {
     let at = u.work_at + token * u.channels + channel.index;
     $work[at + u.deltas_from] = delta;
@@ -45,9 +45,9 @@ fn main(
   let size = place.piece.size;
   let bias = bias_of(channel.index);
   var rates = States();
-  for (var q = 0u; q < quads; q++) {
-    rates[q] = rates_at(q, channel.index);
-  }
+#repeat q quads
+    rates[@q] = rates_at(@q, channel.index);
+#endrepeat
   var run = Run();
   // From the last token to the first: `past` of them are done.
   for (var past = 0u; past < size; past += staged) {
@@ -63,32 +63,32 @@ fn main(
       let last = place.token + size - 1u - past - i;
       var raw = array<f32, 4>();
       var upstream = array<f32, 4>();
-      for (var k = 0u; k < 4u; k++) {
-        let token = max(last, place.token + k) - k;
-        raw[k] = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;
+#repeat k 4
+        let token = max(last, place.token + @k) - @k;
+        raw[@k] = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;
 #if HAS_dy
-        upstream[k] = $dy[u.dy_at + token * u.dy_pitch + channel.index];
+        upstream[@k] = $dy[u.dy_at + token * u.dy_pitch + channel.index];
 #if HAS_z
-        upstream[k] *= silu($z[u.z_at + token * u.z_pitch + channel.index]);
+        upstream[@k] *= silu($z[u.z_at + token * u.z_pitch + channel.index]);
 #endif
 #endif
-      }
-      for (var k = 0u; k < 4u; k++) {
-        if (i + k < left) {
-          take_token(&run, &rates, channel, last - k, i + k, raw[k], upstream[k]);
+#endrepeat
+#repeat k 4
+        if (i + @k < left) {
+          take_token(&run, &rates, channel, last - @k, i + @k, raw[@k], upstream[@k]);
         }
-      }
+#endrepeat
     }
   }
   if (channel.inside) {
     let row = place.piece.number * u.channels + channel.index;
-    for (var q = 0u; q < quads; q++) {
+#repeat q quads
       for (var c = 0u; c < 4u; c++) {
-        if (4u * q + c < u.states) {
-          $work[u.work_at + u.incoming_from + row * u.states + 4u * q + c] = run.carry[q][c];
+        if (4u * @q + c < u.states) {
+          $work[u.work_at + u.incoming_from + row * u.states + 4u * @q + c] = run.carry[@q][c];
         }
       }
-    }
+#endrepeat
     $work[u.work_at + u.sums_from + row] = run.sum;
   }
 }

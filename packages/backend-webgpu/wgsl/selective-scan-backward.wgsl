@@ -126,12 +126,12 @@ fn main(
   let eighths = (piece.size + 7u) / 8u;
   for (var e = 0u; e < eighths; e++) {
     kept[e] = h;
-    for (var k = 0u; k < eight; k++) {
-      let given = token_at(piece, eight * e + k, channel, inside);
-      let b_four = B_four(token0 + min(eight * e + k, piece.size - 1u), state_group, q);
+#repeat k 8
+      let given = token_at(piece, eight * e + @k, channel, inside);
+      let b_four = B_four(token0 + min(eight * e + @k, piece.size - 1u), state_group, q);
       let before = select(exp2(rates * given.delta) * h, vec4f(), given.mark == starting);
       h = fma(vec4f(given.delta * given.input), b_four, before);
-    }
+#endrepeat
   }
 
   var carry = select(vec4f(), state_at(u.incoming_from, row, q), some && inside);
@@ -144,16 +144,16 @@ fn main(
     var tokens_of = array<Token, 8>();
     var decayed = array<vec4f, 8>();
     var kept_part = array<vec4f, 8>();
-    for (var k = 0u; k < eight; k++) {
-      let given = token_at(piece, first + k, channel, inside);
-      tokens_of[k] = given;
-      let b_four = B_four(token0 + min(first + k, piece.size - 1u), state_group, q);
-      kept_part[k] = select(exp2(rates * given.delta), vec4f(), given.mark == starting);
-      decayed[k] = select(kept_part[k] * h, vec4f(), given.mark == starting);
-      h = fma(vec4f(given.delta * given.input), b_four, decayed[k]);
-    }
-    for (var back = 0u; back < eight; back++) {
-      let k = eight - 1u - back;
+#repeat k 8
+      let given = token_at(piece, first + @k, channel, inside);
+      tokens_of[@k] = given;
+      let b_four = B_four(token0 + min(first + @k, piece.size - 1u), state_group, q);
+      kept_part[@k] = select(exp2(rates * given.delta), vec4f(), given.mark == starting);
+      decayed[@k] = select(kept_part[@k] * h, vec4f(), given.mark == starting);
+      h = fma(vec4f(given.delta * given.input), b_four, decayed[@k]);
+#endrepeat
+#repeat back 8
+      let k = eight - 1u - @back;
       let given = tokens_of[k];
       let token = token0 + min(first + k, piece.size - 1u);
       let b_four = B_four(token, state_group, q);
@@ -207,7 +207,7 @@ fn main(
 #endif
       }
 
-    }
+#endrepeat
 #if wide
     workgroupBarrier();
     for (var i = lane; i < 64u * team; i += threads) {

@@ -19,10 +19,10 @@ fn take_token(run: ptr<function, Run>, rates: ptr<function, States>, token: u32,
   let scaled = select(delta * input, 0.0, mark == padding);
   let kept = mark != starting;
   (*run).sum = select(restarted, (*run).sum + delta, kept && (*run).sum < restarted);
-  for (var q = 0u; q < quads; q++) {
-    let before = select(vec4f(), exp2((*rates)[q] * delta) * (*run).h[q], kept);
-    (*run).h[q] = fma(vec4f(scaled), staged_B[row * quads + q], before);
-  }
+#repeat q quads
+    let before = select(vec4f(), exp2((*rates)[@q] * delta) * (*run).h[@q], kept);
+    (*run).h[@q] = fma(vec4f(scaled), staged_B[row * quads + @q], before);
+#endrepeat
 }
 
 @compute @workgroup_size(threads)
@@ -40,9 +40,9 @@ fn main(
   let size = place.piece.size;
   let bias = bias_of(channel.index);
   var rates = States();
-  for (var q = 0u; q < quads; q++) {
-    rates[q] = rates_at(q, channel.index);
-  }
+#repeat q quads
+    rates[@q] = rates_at(@q, channel.index);
+#endrepeat
   var run = Run();
   for (var base = 0u; base < size; base += staged) {
     workgroupBarrier();
@@ -57,23 +57,23 @@ fn main(
       let last = place.token + size - 1u;
       var raw = array<f32, 4>();
       var input = array<f32, 4>();
-      for (var k = 0u; k < 4u; k++) {
-        let token = min(first + k, last);
-        raw[k] = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;
-        input[k] = $u[u.u_at + token * u.u_pitch + channel.index];
-      }
-      for (var k = 0u; k < 4u; k++) {
-        if (t + k < left) {
-          take_token(&run, &rates, first + k, t + k, raw[k], input[k]);
+#repeat k 4
+        let token = min(first + @k, last);
+        raw[@k] = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;
+        input[@k] = $u[u.u_at + token * u.u_pitch + channel.index];
+#endrepeat
+#repeat k 4
+        if (t + @k < left) {
+          take_token(&run, &rates, first + @k, t + @k, raw[@k], input[@k]);
         }
-      }
+#endrepeat
     }
   }
   if (channel.inside) {
     let row = place.piece.number * u.channels + channel.index;
-    for (var q = 0u; q < quads; q++) {
-      local_store(row, q, run.h[q]);
-    }
+#repeat q quads
+      local_store(row, @q, run.h[@q]);
+#endrepeat
     $work[u.work_at + u.sums_from + row] = run.sum;
   }
 }

@@ -20,12 +20,12 @@ fn take_token(h: ptr<function, States>, rates: ptr<function, States>, channel: C
   let delta = select(step_of(given.raw), 0.0, mark == padding);
   let scaled = select(delta * given.input, 0.0, mark == padding);
   var parts = vec4f();
-  for (var q = 0u; q < quads; q++) {
-    let before = select(exp2((*rates)[q] * delta) * (*h)[q], vec4f(), mark == starting);
-    let after = fma(vec4f(scaled), staged_B[row * quads + q], before);
-    (*h)[q] = after;
-    parts = fma(staged_C[row * quads + q], after, parts);
-  }
+#repeat q quads
+    let before = select(exp2((*rates)[@q] * delta) * (*h)[@q], vec4f(), mark == starting);
+    let after = fma(vec4f(scaled), staged_B[row * quads + @q], before);
+    (*h)[@q] = after;
+    parts = fma(staged_C[row * quads + @q], after, parts);
+#endrepeat
   var y = fma(skip, given.input, (parts.x + parts.y) + (parts.z + parts.w));
 #if HAS_z
   y *= silu(given.gate);
@@ -53,10 +53,10 @@ fn main(
   let state_row = place.piece.number * u.channels + channel.index;
   var rates = States();
   var h = States();
-  for (var q = 0u; q < quads; q++) {
-    rates[q] = rates_at(q, channel.index);
-    h[q] = entering_quad(state_row, q);
-  }
+#repeat q quads
+    rates[@q] = rates_at(@q, channel.index);
+    h[@q] = entering_quad(state_row, @q);
+#endrepeat
   for (var base = 0u; base < size; base += staged) {
     workgroupBarrier();
     for (var i = lane; i < staged * quads; i += threads) {
@@ -71,26 +71,26 @@ fn main(
       let first = place.token + base + t;
       let last = place.token + size - 1u;
       var given = array<Token, 4>();
-      for (var k = 0u; k < 4u; k++) {
-        let token = min(first + k, last);
-        given[k].raw = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;
-        given[k].input = $u[u.u_at + token * u.u_pitch + channel.index];
+#repeat k 4
+        let token = min(first + @k, last);
+        given[@k].raw = $delta[u.delta_at + token * u.delta_pitch + channel.index] + bias;
+        given[@k].input = $u[u.u_at + token * u.u_pitch + channel.index];
 #if HAS_z
-        given[k].gate = $z[u.z_at + token * u.z_pitch + channel.index];
+        given[@k].gate = $z[u.z_at + token * u.z_pitch + channel.index];
 #endif
-      }
-      for (var k = 0u; k < 4u; k++) {
-        if (t + k < left) {
-          take_token(&h, &rates, channel, first + k, t + k, given[k], skip);
+#endrepeat
+#repeat k 4
+        if (t + @k < left) {
+          take_token(&h, &rates, channel, first + @k, t + @k, given[@k], skip);
         }
-      }
+#endrepeat
     }
   }
 #if whole
   if (channel.inside) {
-    for (var q = 0u; q < quads; q++) {
-      entering_store(state_row, q, h[q]);
-    }
+#repeat q quads
+      entering_store(state_row, @q, h[@q]);
+#endrepeat
   }
 #endif
 }

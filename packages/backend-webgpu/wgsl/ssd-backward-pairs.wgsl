@@ -42,12 +42,12 @@ fn main(
       let column_end = (head + 1u) * u.head_size;
       var g = array<vec4f, 4>();
       var x = array<vec4f, 4>();
-      for (var r = 0u; r < 4u; r++) {
-        if (4u * four + r < count) {
-          g[r] = g_four(token0 + 4u * four + r, column, column_end);
-          x[r] = x_four(token0 + 4u * four + r, column, column_end);
+#repeat r 4
+        if (4u * four + @r < count) {
+          g[@r] = g_four(token0 + 4u * four + @r, column, column_end);
+          x[@r] = x_four(token0 + 4u * four + @r, column, column_end);
         }
-      }
+#endrepeat
       workgroupBarrier();
       put_left(lane, g[0], g[1], g[2], g[3]);
       put_right(lane, x[0], x[1], x[2], x[3]);
@@ -57,36 +57,36 @@ fn main(
 
     // Sums of squares of four by four: `left` gets those of rows, right those of columns up to before each.
     workgroupBarrier();
-    for (var half = 0u; half < 2u; half++) {
-      let columns = slot_of(column_slot, half);
+#repeat half 2
+      let columns = slot_of(column_slot, @half);
       let a_columns = sums_at(unit, columns);
       let steps = steps_at(unit, columns);
-      for (var upper = 0u; upper < 2u; upper++) {
-        let rows = row_slot + 8u * upper;
+#repeat upper 2
+        let rows = row_slot + 8u * @upper;
         let a_rows = sums_at(unit, rows);
         let sights = sight_at(unit, rows);
         var of_rows = vec4f();
         var of_columns = vec4f();
-        for (var r = 0u; r < 4u; r++) {
-          let at = 2u * (4u * upper + r) + half;
-          let i = 4u * rows + r;
-          let w = seen(sums[at] * steps * exp(vec4f(a_rows[r]) - a_columns), i, sights[r], columns);
+#repeat r 4
+          let at = 2u * (4u * @upper + @r) + @half;
+          let i = 4u * rows + @r;
+          let w = seen(sums[at] * steps * exp(vec4f(a_rows[@r]) - a_columns), i, sights[@r], columns);
           all[at] += w;
-          let product = seen(w * products_at(matrix, i, columns), i, sights[r], columns);
+          let product = seen(w * products_at(matrix, i, columns), i, sights[@r], columns);
           if (rows == columns) {
             // Of pairs in one square each token takes its own: rows from it on, columns before it.
             let before = vec4f(0.0, product.x, product.x + product.y, product.x + product.y + product.z);
-            of_rows += select(vec4f(), before, vec4u(0u, 1u, 2u, 3u) <= vec4u(r));
+            of_rows += select(vec4f(), before, vec4u(0u, 1u, 2u, 3u) <= vec4u(@r));
           } else {
-            of_rows[r] = (product.x + product.y) + (product.z + product.w);
+            of_rows[@r] = (product.x + product.y) + (product.z + product.w);
             of_columns += product;
           }
-        }
+#endrepeat
         left[columns * pitch + rows] = of_rows;
         right[columns * pitch + rows] =
           vec4f(0.0, of_columns.x, of_columns.x + of_columns.y, of_columns.x + of_columns.y + of_columns.z);
-      }
-    }
+#endrepeat
+#endrepeat
     workgroupBarrier();
     // Token t: squares of later rows and earlier columns whole, its own row's from it on, its own column's up to it.
     let own = lane / 4u;
@@ -106,9 +106,9 @@ fn main(
     $sums[sum_at(0u, unit, lane)] = sum;
     workgroupBarrier();
   }
-  for (var r = 0u; r < 8u; r++) {
-    let at = u.weights_at + id * 1024u + row_of(row_slot, r) * 16u;
-    $weights[at + slot_of(column_slot, 0u)] = all[2u * r];
-    $weights[at + slot_of(column_slot, 1u)] = all[2u * r + 1u];
-  }
+#repeat r 8
+    let at = u.weights_at + id * 1024u + row_of(row_slot, @r) * 16u;
+    $weights[at + slot_of(column_slot, 0u)] = all[2u * @r];
+    $weights[at + slot_of(column_slot, 1u)] = all[2u * @r + 1u];
+#endrepeat
 }

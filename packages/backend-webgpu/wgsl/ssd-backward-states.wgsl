@@ -47,29 +47,29 @@ fn main(
   for (var k = 0u; k < piece.size; k += depth) {
     var w = array<vec4f, 4>();
     var b = array<vec4f, 4>();
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
+#repeat e 4
+      let item = lane + 64u * @e;
       let t = k + item / 16u;
       if (t < count) {
-        b[e] = other_four(token0 + t, state0 + n0 + 4u * (item % 16u), state0 + u.states);
+        b[@e] = other_four(token0 + t, state0 + n0 + 4u * (item % 16u), state0 + u.states);
       }
 #if of_B
-      w[e] = $weights[u.weights_at + block_id * 1024u + t * 16u + item % 16u];
+      w[@e] = $weights[u.weights_at + block_id * 1024u + t * 16u + item % 16u];
 #else
-      w[e] = $weights[u.weights_at + block_id * 1024u + (4u * four + e) * 16u + k / 4u + lane % 4u];
+      w[@e] = $weights[u.weights_at + block_id * 1024u + (4u * four + @e) * 16u + k / 4u + lane % 4u];
 #endif
-    }
+#endrepeat
     workgroupBarrier();
 #if !of_B
     put_left(lane, w[0], w[1], w[2], w[3]);
 #endif
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
+#repeat e 4
+      let item = lane + 64u * @e;
 #if of_B
-      left[item / 16u * pitch + item % 16u] = w[e];
+      left[item / 16u * pitch + item % 16u] = w[@e];
 #endif
-      right[item / 16u * pitch + item % 16u] = b[e];
-    }
+      right[item / 16u * pitch + item % 16u] = b[@e];
+#endrepeat
     workgroupBarrier();
     multiply(&all, row_slot, column_slot);
   }
@@ -84,56 +84,55 @@ fn main(
       let column_end = (head + 1u) * u.head_size;
       var x = array<vec4f, 4>();
       var s = array<vec4f, 4>();
-      for (var r = 0u; r < 4u; r++) {
-        if (4u * four + r < count) {
-          x[r] = x_four(token0 + 4u * four + r, column, column_end);
+#repeat r 4
+        if (4u * four + @r < count) {
+          x[@r] = x_four(token0 + 4u * four + @r, column, column_end);
         }
-        let item = lane + 64u * r;
+        let item = lane + 64u * @r;
         let p = k + item / 16u;
         if (p < u.head_size) {
-          s[r] = S_four(unit * u.head_size + p, n0 + 4u * (item % 16u), u.states);
+          s[@r] = S_four(unit * u.head_size + p, n0 + 4u * (item % 16u), u.states);
         }
-      }
+#endrepeat
       workgroupBarrier();
       put_left(lane, x[0], x[1], x[2], x[3]);
-      for (var r = 0u; r < 4u; r++) {
-        let item = lane + 64u * r;
-        right[item / 16u * pitch + item % 16u] = s[r];
-      }
+#repeat r 4
+        let item = lane + 64u * @r;
+        right[item / 16u * pitch + item % 16u] = s[@r];
+#endrepeat
       workgroupBarrier();
       multiply(&sums, row_slot, column_slot);
     }
     var dots = array<f32, 8>();
-    for (var r = 0u; r < 8u; r++) {
-      let t = row_of(row_slot, r);
+#repeat r 8
+      let t = row_of(row_slot, @r);
 #if of_B
       let weight = until_at(unit, t / 4u)[t % 4u] * steps_at(unit, t / 4u)[t % 4u];
 #else
       let weight = since_at(unit, t / 4u)[t % 4u];
 #endif
       if (weight != 0.0) {
-        for (var half = 0u; half < 2u; half++) {
-          let part = weight * sums[2u * r + half];
-          all[2u * r + half] += part;
+#repeat half 2
+          let part = weight * sums[2u * @r + @half];
+          all[2u * @r + @half] += part;
 #if !of_B
-          dots[r] += dot(part, C_four(token0 + t, state0 + n0 + 4u * slot_of(column_slot, half), state0 + u.states));
+          dots[@r] += dot(part, C_four(token0 + t, state0 + n0 + 4u * slot_of(column_slot, @half), state0 + u.states));
 #endif
-        }
+#endrepeat
       }
-    }
+#endrepeat
 #if !of_B
     let r_sum = sum_rows(&dots, lane);
     $sums[sum_at(r_kind(tile), unit, lane)] = r_sum;
 #endif
   }
-
-  for (var r = 0u; r < 8u; r++) {
-    let t = row_of(row_slot, r);
+#repeat r 8
+    let t = row_of(row_slot, @r);
     if (t < piece.size) {
       let row = block * u.batch * u.length + token0 + t;
-      for (var half = 0u; half < 2u; half++) {
-        out_store(row, state0 + n0 + 4u * slot_of(column_slot, half), state0 + u.states, all[2u * r + half]);
-      }
+#repeat half 2
+        out_store(row, state0 + n0 + 4u * slot_of(column_slot, @half), state0 + u.states, all[2u * @r + @half]);
+#endrepeat
     }
-  }
+#endrepeat
 }

@@ -48,14 +48,14 @@ fn main(
     let n = k + 4u * (lane % 4u);
     var b = array<vec4f, 4>();
     var s = array<vec4f, 4>();
-    for (var r = 0u; r < 4u; r++) {
-      if (4u * four + r < count) {
-        b[r] = B_four(token0 + 4u * four + r, state0 + n, state0 + u.states);
+#repeat r 4
+      if (4u * four + @r < count) {
+        b[@r] = B_four(token0 + 4u * four + @r, state0 + n, state0 + u.states);
       }
-      if (p0 + 4u * four + r < u.head_size) {
-        s[r] = dS_four(unit * u.head_size + p0 + 4u * four + r, n, u.states);
+      if (p0 + 4u * four + @r < u.head_size) {
+        s[@r] = dS_four(unit * u.head_size + p0 + 4u * four + @r, n, u.states);
       }
-    }
+#endrepeat
     workgroupBarrier();
     put_left(lane, b[0], b[1], b[2], b[3]);
     put_right(lane, s[0], s[1], s[2], s[3]);
@@ -63,17 +63,17 @@ fn main(
     multiply(&sums, row_slot, column_slot);
   }
   var q = array<f32, 8>();
-  for (var r = 0u; r < 8u; r++) {
-    let t = row_of(row_slot, r);
+#repeat r 8
+    let t = row_of(row_slot, @r);
     let until = until_at(unit, t / 4u)[t % 4u];
     let step = steps_at(unit, t / 4u)[t % 4u];
-    for (var half = 0u; half < 2u; half++) {
-      sums[2u * r + half] = select(until * sums[2u * r + half], vec4f(), until == 0.0);
+#repeat half 2
+      sums[2u * @r + @half] = select(until * sums[2u * @r + @half], vec4f(), until == 0.0);
       if (t < count) {
-        q[r] += step * dot(sums[2u * r + half], x_four(token0 + t, x_column + 4u * slot_of(column_slot, half), x_end));
+        q[@r] += step * dot(sums[2u * @r + @half], x_four(token0 + t, x_column + 4u * slot_of(column_slot, @half), x_end));
       }
-    }
-  }
+#endrepeat
+#endrepeat
   $sums[sum_at(q_kind(tile), unit, lane)] = sum_rows(&q, lane);
 
   // (C B^T . M)^T g: k counts i.
@@ -81,23 +81,23 @@ fn main(
   for (var k = 0u; k < piece.size; k += depth) {
     var w = array<vec4f, 4>();
     var g = array<vec4f, 4>();
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
+#repeat e 4
+      let item = lane + 64u * @e;
       let i = k + item / 16u;
       let quad = item % 16u;
       if (i < count) {
         let sight = sight_at(unit, i / 4u)[i % 4u];
         let decay = exp(vec4f(sums_at(unit, i / 4u)[i % 4u]) - sums_at(unit, quad));
-        w[e] = seen(products_at(matrix, i, quad) * decay, i, sight, quad);
-        g[e] = g_four(token0 + i, x_column + 4u * quad, x_end);
+        w[@e] = seen(products_at(matrix, i, quad) * decay, i, sight, quad);
+        g[@e] = g_four(token0 + i, x_column + 4u * quad, x_end);
       }
-    }
+#endrepeat
     workgroupBarrier();
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
-      left[item / 16u * pitch + item % 16u] = w[e];
-      right[item / 16u * pitch + item % 16u] = g[e];
-    }
+#repeat e 4
+      let item = lane + 64u * @e;
+      left[item / 16u * pitch + item % 16u] = w[@e];
+      right[item / 16u * pitch + item % 16u] = g[@e];
+#endrepeat
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);
   }
@@ -105,22 +105,22 @@ fn main(
   // Over tokens, of the eight rows that this thread has, for D; and over channels.
   var dots = array<f32, 8>();
   var skips = array<vec4f, 2>();
-  for (var r = 0u; r < 8u; r++) {
-    let t = row_of(row_slot, r);
+#repeat r 8
+    let t = row_of(row_slot, @r);
     if (t < piece.size) {
       let token = token0 + t;
       let step = steps_at(unit, t / 4u)[t % 4u];
-      for (var half = 0u; half < 2u; half++) {
-        let column = x_column + 4u * slot_of(column_slot, half);
+#repeat half 2
+        let column = x_column + 4u * slot_of(column_slot, @half);
         var x = vec4f();
         var g = vec4f();
         if (t < count) {
           x = x_four(token, column, x_end);
           g = g_four(token, column, x_end);
         }
-        let dX = sums[2u * r + half];
-        dots[r] += dot(x, dX);
-        skips[half] += x * g;
+        let dX = sums[2u * @r + @half];
+        dots[@r] += dot(x, dX);
+        skips[@half] += x * g;
 #if HAS_dx
         var dx = step * dX;
 #if HAS_D
@@ -128,14 +128,14 @@ fn main(
 #endif
         dx_store(token, column, x_end, dx);
 #endif
-      }
+#endrepeat
     }
-  }
+#endrepeat
   $sums[sum_at(dot_kind(tile), unit, lane)] = sum_rows(&dots, lane);
   workgroupBarrier();
-  for (var half = 0u; half < 2u; half++) {
-    left[row_slot * pitch + slot_of(column_slot, half)] = skips[half];
-  }
+#repeat half 2
+    left[row_slot * pitch + slot_of(column_slot, @half)] = skips[@half];
+#endrepeat
   workgroupBarrier();
   if (lane < 16u) {
     var sum = vec4f();

@@ -62,6 +62,8 @@ fn main(
     }
 #endif
     begins[lane] = starts;
+    sight[lane] = 64u;
+    sees[lane] = 0u;
   }
   for (var i = lane; i < 64u * heads; i += 256u) {
     let t = i / heads;
@@ -79,12 +81,13 @@ fn main(
       steps[t * width + i % heads] = 0.0;
     }
     raw[t * width + i % heads] = value;
+    sums[t * width + i % heads] = 0.0;
   }
   workgroupBarrier();
   if (lane < heads && head0 + lane < u.heads) {
     let A = $A[u.A_at + head0 + lane];
     var sum = 0.0;
-    for (var t = 0u; t < 64u; t++) {
+    for (var t = 0u; t < count; t++) {
       let own = steps[t * width + lane] * A;
       sum = select(sum + own, own, begins[t] == 1u);
       sums[t * width + lane] = sum;
@@ -93,13 +96,13 @@ fn main(
   if (lane == 255u) {
     var first = 0u;
     var before = 1u;
-    for (var t = 0u; t < 64u; t++) {
+    for (var t = 0u; t < count; t++) {
       if (begins[t] == 1u) {
         first = t;
         before = 0u;
       }
-      sight[t] = select(64u, first, t < count);
-      sees[t] = select(0u, before, t < count);
+      sight[t] = first;
+      sees[t] = before;
     }
   }
   workgroupBarrier();

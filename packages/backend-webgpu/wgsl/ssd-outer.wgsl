@@ -38,8 +38,8 @@ fn main(
   for (var k = 0u; k < piece.size; k += depth) {
     var x = array<vec4f, 4>();
     var b = array<vec4f, 4>();
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
+#repeat e 4
+      let item = lane + 64u * @e;
       let t = k + item / 16u;
       if (t < count) {
 #if backward
@@ -48,26 +48,26 @@ fn main(
         let weight = until_at(unit, t / 4u)[t % 4u] * steps_at(unit, t / 4u)[t % 4u];
 #endif
         if (weight != 0.0) {
-          x[e] = weight * x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
-          b[e] = B_four(token0 + t, state0 + n0 + 4u * (item % 16u), state0 + u.states);
+          x[@e] = weight * x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
+          b[@e] = B_four(token0 + t, state0 + n0 + 4u * (item % 16u), state0 + u.states);
         }
       }
-    }
+#endrepeat
     workgroupBarrier();
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
-      left[item / 16u * pitch + item % 16u] = x[e];
-      right[item / 16u * pitch + item % 16u] = b[e];
-    }
+#repeat e 4
+      let item = lane + 64u * @e;
+      left[item / 16u * pitch + item % 16u] = x[@e];
+      right[item / 16u * pitch + item % 16u] = b[@e];
+#endrepeat
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);
   }
-  for (var r = 0u; r < 8u; r++) {
-    let p = p0 + row_of(row_slot, r);
+#repeat r 8
+    let p = p0 + row_of(row_slot, @r);
     if (p < u.head_size) {
       let row = unit * u.head_size + p;
-      out_store(row, n0 + 4u * slot_of(column_slot, 0u), u.states, sums[2u * r]);
-      out_store(row, n0 + 4u * slot_of(column_slot, 1u), u.states, sums[2u * r + 1u]);
+      out_store(row, n0 + 4u * slot_of(column_slot, 0u), u.states, sums[2u * @r]);
+      out_store(row, n0 + 4u * slot_of(column_slot, 1u), u.states, sums[2u * @r + 1u]);
     }
-  }
+#endrepeat
 }

@@ -45,25 +45,25 @@ fn main(
     let n = k + 4u * (lane % 4u);
     var c = array<vec4f, 4>();
     var s = array<vec4f, 4>();
-    for (var r = 0u; r < 4u; r++) {
-      if (4u * four + r < count) {
-        c[r] = C_four(token0 + 4u * four + r, state0 + n, state0 + u.states);
+#repeat r 4
+      if (4u * four + @r < count) {
+        c[@r] = C_four(token0 + 4u * four + @r, state0 + n, state0 + u.states);
       }
-      if (p0 + 4u * four + r < u.head_size) {
-        s[r] = S_four(unit * u.head_size + p0 + 4u * four + r, n, u.states);
+      if (p0 + 4u * four + @r < u.head_size) {
+        s[@r] = S_four(unit * u.head_size + p0 + 4u * four + @r, n, u.states);
       }
-    }
+#endrepeat
     workgroupBarrier();
     put_left(lane, c[0], c[1], c[2], c[3]);
     put_right(lane, s[0], s[1], s[2], s[3]);
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);
   }
-  for (var r = 0u; r < 8u; r++) {
-    let since = since_at(unit, row_slot + 8u * (r / 4u))[r % 4u];
-    sums[2u * r] = select(since * sums[2u * r], vec4f(), since == 0.0);
-    sums[2u * r + 1u] = select(since * sums[2u * r + 1u], vec4f(), since == 0.0);
-  }
+#repeat r 8
+    let since = since_at(unit, row_slot + 8u * (@r / 4u))[@r % 4u];
+    sums[2u * @r] = select(since * sums[2u * @r], vec4f(), since == 0.0);
+    sums[2u * @r + 1u] = select(since * sums[2u * @r + 1u], vec4f(), since == 0.0);
+#endrepeat
 
   // (C B^T . M) X
   let matrix = number * u.groups + state_group;
@@ -74,34 +74,33 @@ fn main(
     let a_columns = sums_at(unit, quad);
     var w = array<vec4f, 4>();
     var x = array<vec4f, 4>();
-    for (var r = 0u; r < 4u; r++) {
-      let i = 4u * four + r;
-      w[r] = seen(products_at(matrix, i, quad) * exp(vec4f(a_rows[r]) - a_columns), i, sights[r], quad);
-    }
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
+#repeat r 4
+      let i = 4u * four + @r;
+      w[@r] = seen(products_at(matrix, i, quad) * exp(vec4f(a_rows[@r]) - a_columns), i, sights[@r], quad);
+#endrepeat
+#repeat e 4
+      let item = lane + 64u * @e;
       let t = k + item / 16u;
       if (t < count) {
-        x[e] = steps_at(unit, t / 4u)[t % 4u] * x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
+        x[@e] = steps_at(unit, t / 4u)[t % 4u] * x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
       }
-    }
+#endrepeat
     workgroupBarrier();
     put_left(lane, w[0], w[1], w[2], w[3]);
-    for (var e = 0u; e < 4u; e++) {
-      let item = lane + 64u * e;
-      right[item / 16u * pitch + item % 16u] = x[e];
-    }
+#repeat e 4
+      let item = lane + 64u * @e;
+      right[item / 16u * pitch + item % 16u] = x[@e];
+#endrepeat
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);
   }
-
-  for (var r = 0u; r < 8u; r++) {
-    let t = row_of(row_slot, r);
+#repeat r 8
+    let t = row_of(row_slot, @r);
     if (t < piece.size) {
       let token = token0 + t;
-      for (var half = 0u; half < 2u; half++) {
-        let column = x_column + 4u * slot_of(column_slot, half);
-        var y = sums[2u * r + half];
+#repeat half 2
+        let column = x_column + 4u * slot_of(column_slot, @half);
+        var y = sums[2u * @r + @half];
 #if HAS_D
         y += skip_four(head, column, x_end) * x_four(token, column, x_end);
 #endif
@@ -114,9 +113,9 @@ fn main(
 #endif
 #endif
         y_store(token, column, x_end, select(y, vec4f(), t >= count));
-      }
+#endrepeat
     }
-  }
+#endrepeat
 }
 
 #if HAS_D

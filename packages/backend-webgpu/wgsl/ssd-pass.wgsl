@@ -6,6 +6,15 @@
 #include items
 #include ssd-decays
 
+// The piece that comes as number k of the run from `first` to `end`.
+fn piece_at(first: u32, k: u32, end: u32) -> u32 {
+#if reversed
+  return end - 1u - (k - first);
+#else
+  return k;
+#endif
+}
+
 @compute @workgroup_size(256)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -28,23 +37,27 @@ fn main(
 #endif
   let first = index * u.run_pieces;
   let end = min(first + u.run_pieces, u.pieces);
-  for (var k = first; k < end; k++) {
-#if reversed
-    let piece = end - 1u - (k - first);
-#else
-    let piece = k;
-#endif
-    let unit = (b * u.pieces + piece) * u.heads + head;
-    let at = u.local_at + unit * u.items + i;
-    let own = $local[at];
+  for (var k = first; k < end; k += 8u) {
+    // Eight pieces are read before the first is written: so many reads must be under way at once to fill the memory's bandwidth.
+    var own = array<item, 8>();
+    var kept = array<f32, 8>();
+#repeat ahead 8
+    let unit = (b * u.pieces + piece_at(first, min(k + @ahead, end - 1u), end)) * u.heads + head;
+    own[@ahead] = $local[u.local_at + unit * u.items + i];
+    kept[@ahead] = kept_of(unit);
+#endrepeat
+#repeat ahead 8
+    if (k + @ahead < end) {
+      let piece = piece_at(first, k + @ahead, end);
 #if HAS_saved
-    if (piece % u.per == 0u) {
-      $saved[u.saved_at + ((b * u.chunks + piece / u.per) * u.heads + head) * u.items + i] = state;
-    }
+      if (piece % u.per == 0u) {
+        $saved[u.saved_at + ((b * u.chunks + piece / u.per) * u.heads + head) * u.items + i] = state;
+      }
 #endif
-    $local[at] = state;
-    let kept = kept_of(unit);
-    state = own + select(kept * state, item(), kept == 0.0);
+      $local[u.local_at + ((b * u.pieces + piece) * u.heads + head) * u.items + i] = state;
+      state = own[@ahead] + select(kept[@ahead] * state, item(), kept[@ahead] == 0.0);
+    }
+#endrepeat
   }
 #if HAS_target
   $target[u.target_at + row * u.items + i] = state;

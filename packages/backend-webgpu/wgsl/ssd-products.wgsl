@@ -28,20 +28,20 @@ fn main(
     let column = state0 + k + 4u * (lane % 4u);
     var b = array<vec4f, 4>();
     var c = array<vec4f, 4>();
-    for (var r = 0u; r < 4u; r++) {
-      let token = token0 + min(lane / 4u * 4u + r, piece.size - 1u);
-      b[r] = B_four(token, column, end);
-      c[r] = C_four(token, column, end);
-    }
+#repeat r 4
+      let token = token0 + min(lane / 4u * 4u + @r, piece.size - 1u);
+      b[@r] = B_four(token, column, end);
+      c[@r] = C_four(token, column, end);
+#endrepeat
     workgroupBarrier();
     put_left(lane, c[0], c[1], c[2], c[3]);
     put_right(lane, b[0], b[1], b[2], b[3]);
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);
   }
-  for (var r = 0u; r < 8u; r++) {
-    let at = u.pairs_at + u.products_from + id * 1024u + row_of(row_slot, r) * 16u;
-    $pairs[at + slot_of(column_slot, 0u)] = sums[2u * r];
-    $pairs[at + slot_of(column_slot, 1u)] = sums[2u * r + 1u];
-  }
+#repeat r 8
+    let at = u.pairs_at + u.products_from + id * 1024u + row_of(row_slot, @r) * 16u;
+    $pairs[at + slot_of(column_slot, 0u)] = sums[2u * @r];
+    $pairs[at + slot_of(column_slot, 1u)] = sums[2u * @r + 1u];
+#endrepeat
 }

@@ -1,13 +1,25 @@
-// One token of every row through the Mamba-2 scan, from state to state: S' = e^(dt A) S + dt x B^T, y = S' C + D x. A team takes a row
-// of a head's state, one thread every `team`-th item; it may be replaced in place.
+// One token of every row through the Mamba-2 scan, from state to state: S' = e^(dt A) S + dt x B^T, y = S' C + D x, with dt =
+// clamp(softplus(dt + dtBias)). A team takes a row of a head's state, one thread every `team`-th item; it may be replaced in place.
 
 #include grid
 #include items
-#include ssd-decays
 #include workgroup-sum
+#include exponential
 
 alias summand = f32;
 fn join(a: f32, b: f32) -> f32 { return a + b; }
+
+fn step_of(b: u32, head: u32) -> f32 {
+  var value = $dt[u.dt_at + b * u.dt_pitch + head];
+#if HAS_dtBias
+  value += $dtBias[u.dtBias_at + head];
+#endif
+#if softplus_dt
+  value = softplus(value);
+#endif
+  // NaN stays, which `max` and `min` may lose.
+  return select(min(max(value, u.low), u.high), value, is_nan(value));
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -23,9 +35,10 @@ fn main(
   let b = unit / u.heads;
   let head = unit - b * u.heads;
   let states = head / u.group_heads * u.items;
+  let step = step_of(b, head);
   let x = $x[u.x_at + b * u.x_pitch + head * u.head_size + p];
-  let input = steps_at(unit, 0u).x * x;
-  let kept = kept_of(unit);
+  let input = step * x;
+  let kept = exp(step * $A[u.A_at + head]);
   var sum = item();
   for (var i = lane % team; i < u.items; i += team) {
     var next = input * $B[u.B_at + b * u.B_pitch + states + i];

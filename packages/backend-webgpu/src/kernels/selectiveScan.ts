@@ -11,7 +11,7 @@ import {
 import type { BufferUse, Dispatch, KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
 import { pitchOf, THREADS } from "./rows.js";
-import { PIECE_TOKENS, type Pieces, piecesOf } from "./scanPieces.js";
+import { PIECE_TOKENS, type Pieces, piecesOf, unrolling } from "./scanPieces.js";
 
 /** Threads of the passes that give each a channel. */
 const CHANNEL_THREADS = 128;
@@ -41,7 +41,11 @@ export interface Scan {
   readonly channelGroups: number;
 }
 
-export function scanOf({ u, A, B, seqIdx, lengths }: SelectiveScanInputs, options: SelectiveScanOptions): Scan {
+export function scanOf(
+  context: KernelContext,
+  { u, A, B, seqIdx, lengths }: SelectiveScanInputs,
+  options: SelectiveScanOptions,
+): Scan {
   const [batch, length, channels] = u.shape;
   const states = A.shape[1];
   const groups = B.shape[2];
@@ -58,6 +62,7 @@ export function scanOf({ u, A, B, seqIdx, lengths }: SelectiveScanInputs, option
     stateSize: channels * states,
     end: sumsFrom + batch * pieces.pieces * channels,
     constants: {
+      ...unrolling(context),
       quads,
       marked,
       softplus_delta: options.deltaSoftplus,
@@ -187,7 +192,7 @@ export const selectiveScanKernels = (context: KernelContext): Forward => {
         if (sizeOf(y.shape) > 0) fill(y, 0);
         return;
       }
-      const scan = scanOf(inputs, options);
+      const scan = scanOf(context, inputs, options);
       const { pieces, batch, stateSize } = scan;
       const work = context.temporary([scan.end]);
       const offsets = [initialState, finalState, states].map((view) => view?.offset ?? 0);

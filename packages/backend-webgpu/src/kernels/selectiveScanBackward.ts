@@ -34,7 +34,7 @@ export const selectiveScanBackwardKernels = (context: KernelContext): Backward =
         }
         return;
       }
-      const scan = scanOf(inputs, options);
+      const scan = scanOf(context, inputs, options);
       const { batch, length, channels, groups, pieces, stateSize } = scan;
       if (scan.states > MOST_STATES) {
         throw new BackendError(

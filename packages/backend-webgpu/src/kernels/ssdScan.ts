@@ -6,7 +6,7 @@ import { type Kernels, type SsdInputs, type SsdOptions, sizeOf, type View } from
 import { type Dispatch, f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
 import { joiningConstants, pitchOf, THREADS, teamFor } from "./rows.js";
-import { PIECE_TOKENS, type Pieces, piecesOf } from "./scanPieces.js";
+import { PIECE_TOKENS, type Pieces, piecesOf, unrolling } from "./scanPieces.js";
 
 /** Rows, columns and threads of a tile of lib/ssd-tile.wgsl. */
 const TILE = 64;
@@ -18,6 +18,9 @@ const DECAY_HEADS = 16;
 const UNIT_SIZE = 388;
 const MATRIX_SIZE = PIECE_TOKENS * PIECE_TOKENS;
 
+/** Buffers of ssd-step.wgsl, more than every device can bind. */
+const STEP_BUFFERS = 10;
+
 /** The largest f32: a limit of dt beyond it limits nothing. */
 const GREATEST = 3.4028234663852886e38;
 
@@ -26,7 +29,11 @@ export class Seen {
   readonly fours: boolean;
   readonly unit: 1 | 4;
 
+  /** What all shaders of tiles are compiled with. */
+  readonly constants: { readonly fours: boolean; readonly unrolled: boolean };
+
   constructor(
+    context: KernelContext,
     sizes: readonly number[],
     rows: Readonly<Record<string, View | undefined>>,
     whole: Readonly<Record<string, View | undefined>>,
@@ -35,6 +42,7 @@ export class Seen {
     const offsets = [...Object.values(rows), ...Object.values(whole)].map((view) => view?.offset ?? 0);
     this.fours = [...sizes, ...pitches, ...offsets].every((n) => n % 4 === 0);
     this.unit = this.fours ? 4 : 1;
+    this.constants = { fours: this.fours, ...unrolling(context) };
   }
 
   buffers(views: Readonly<Record<string, View | undefined>>): Dispatch["buffers"] {
@@ -107,42 +115,38 @@ export function ssdOf({ x, B }: SsdInputs, { chunkSize }: SsdOptions): Ssd {
   };
 }
 
-/** Decays and, with `products`, C B^T: what lib/ssd-decays.wgsl describes. */
-export function makePairs(
-  context: KernelContext,
-  ssd: Ssd,
-  inputs: SsdInputs,
-  { dtSoftplus, dtLimit: [low, high] }: SsdOptions,
-  seen: Seen,
-  products: boolean,
-): View {
+/** The limits of dt, as the shaders take them. */
+function limitsOf({ dtLimit: [low, high] }: SsdOptions) {
+  return { low: f32(Math.max(low, -GREATEST)), high: f32(Math.min(high, GREATEST)) };
+}
+
+/** Decays and C B^T: what lib/ssd-decays.wgsl describes. */
+export function makePairs(context: KernelContext, ssd: Ssd, inputs: SsdInputs, options: SsdOptions, seen: Seen): View {
   const { all, heads, groups, productsFrom, uniforms } = ssd;
   const { dt, A, dtBias, seqIdx, lengths } = inputs;
-  const pairs = context.temporary([productsFrom + (products ? all * groups * MATRIX_SIZE : 0)]);
+  const pairs = context.temporary([productsFrom + all * groups * MATRIX_SIZE]);
   const headTiles = Math.ceil(heads / DECAY_HEADS);
   context.run({
     shader: "ssd-decays",
-    constants: { softplus_dt: dtSoftplus },
+    constants: { softplus_dt: options.dtSoftplus },
     buffers: { dt, A, dtBias, seqIdx, lengths, pairs },
     writes: ["pairs"],
     uniforms: {
       ...uniforms,
       ...{ head_tiles: headTiles, dt_pitch: pitchOf("ssdScan: dt", dt) },
-      ...{ low: f32(Math.max(low, -GREATEST)), high: f32(Math.min(high, GREATEST)) },
+      ...limitsOf(options),
     },
     groups: all * headTiles,
   });
-  if (products) {
-    const rows = { B: asRows(inputs.B), C: asRows(inputs.C) };
-    context.run({
-      shader: "ssd-products",
-      constants: { fours: seen.fours },
-      buffers: { ...seen.buffers(rows), pairs: { view: pairs, vec: 4 } },
-      writes: ["pairs"],
-      uniforms: { ...uniforms, ...seen.pitches(rows) },
-      groups: all * groups,
-    });
-  }
+  const rows = { B: asRows(inputs.B), C: asRows(inputs.C) };
+  context.run({
+    shader: "ssd-products",
+    constants: { ...seen.constants },
+    buffers: { ...seen.buffers(rows), pairs: { view: pairs, vec: 4 } },
+    writes: ["pairs"],
+    uniforms: { ...uniforms, ...seen.pitches(rows) },
+    groups: all * groups,
+  });
   return pairs;
 }
 
@@ -157,7 +161,7 @@ export function sumOuter(
   const rows = { x: asRows(x), B: asRows(B), out: asStates(out) };
   context.run({
     shader: "ssd-outer",
-    constants: { fours: seen.fours, backward, out_written: true },
+    constants: { ...seen.constants, backward, out_written: true },
     buffers: { ...seen.buffers(rows), pairs: { view: pairs, vec: 4 } },
     writes: ["out"],
     uniforms: { ...uniforms, ...seen.pitches(rows) },
@@ -183,7 +187,7 @@ export function passStates(context: KernelContext, ssd: Ssd, pairs: View, passag
   const items = (headSize * states) / seen.unit;
   context.run({
     shader: "ssd-pass",
-    constants: { fours: seen.fours, reversed },
+    constants: { ...seen.constants, reversed },
     buffers: { ...seen.buffers({ ...views }), pairs: { view: pairs, vec: 4 } },
     writes: ["local", "target", "saved"],
     uniforms: { ...uniforms, items, runs, chunks: pieces.chunks, run_pieces: byChunks ? pieces.per : pieces.pieces },
@@ -217,7 +221,7 @@ export function makeOutput(
   const rows = { x: asRows(x), C: asRows(C), S: asStates(S), z: asRows(z), y: asRows(y) };
   context.run({
     shader: "ssd-output",
-    constants: { fours: seen.fours, y_written: true, channel_skip: D?.shape.length === 2 },
+    constants: { ...seen.constants, y_written: true, channel_skip: D?.shape.length === 2 },
     buffers: { ...seen.buffers(rows), D, pairs: { view: pairs, vec: 4 } },
     writes: ["y"],
     uniforms: { ...uniforms, ...seen.pitches(rows) },
@@ -232,24 +236,22 @@ export const ssdScanKernels = (context: KernelContext): Forward => {
 
   /** A token of every row, from state to state. */
   function step(ssd: Ssd, inputs: SsdInputs, options: SsdOptions, y: View, finalState: View): void {
-    const { x, B, C, D, initialState } = inputs;
+    const { x, dt, A, B, C, D, dtBias, initialState } = inputs;
     const { units, headSize, states, uniforms } = ssd;
-    const seen = new Seen([states], { B: asRows(B), C: asRows(C) }, { initialState, finalState });
-    const pairs = makePairs(context, ssd, inputs, options, seen, false);
+    const rows = { B: asRows(B), C: asRows(C) };
+    const seen = new Seen(context, [states], rows, { initialState, finalState });
     const items = states / seen.unit;
     const { team } = teamFor(items, 4);
-    const rows = { B: asRows(B), C: asRows(C) };
+    const constants = { fours: seen.fours, team, softplus_dt: options.dtSoftplus, channel_skip: D?.shape.length === 2 };
     context.run({
       shader: "ssd-step",
-      constants: { ...joiningConstants(context), fours: seen.fours, team, channel_skip: D?.shape.length === 2 },
-      buffers: {
-        ...{ x, D, y, pairs: { view: pairs, vec: 4 } },
-        ...seen.buffers({ ...rows, source: initialState, target: finalState }),
-      },
+      constants: { ...joiningConstants(context), ...constants },
+      buffers: { x, dt, A, D, dtBias, y, ...seen.buffers({ ...rows, source: initialState, target: finalState }) },
       writes: ["y", "target"],
       uniforms: {
-        ...{ ...uniforms, items, ...seen.pitches(rows) },
+        ...{ ...uniforms, items, ...seen.pitches(rows), ...limitsOf(options) },
         ...{ x_pitch: pitchOf("ssdScan: x", asRows(x)), y_pitch: pitchOf("ssdScan: y", asRows(y)) },
+        dt_pitch: pitchOf("ssdScan: dt", dt),
       },
       groups: Math.ceil((units * headSize) / (THREADS / team)),
     });
@@ -267,14 +269,14 @@ export const ssdScanKernels = (context: KernelContext): Forward => {
         return;
       }
       const ssd = ssdOf(inputs, options);
-      if (ssd.length === 1 && !states && !z && !inputs.lengths) {
+      if (ssd.length === 1 && !states && !z && !inputs.lengths && context.limits.buffers >= STEP_BUFFERS) {
         step(ssd, inputs, options, y, finalState);
         return;
       }
       const { headSize, units, pieces } = ssd;
       const rows = { x: asRows(x), B: asRows(B), C: asRows(C), z: asRows(z), y: asRows(y) };
-      const seen = new Seen([headSize, ssd.states], rows, { initialState, finalState, states });
-      const pairs = makePairs(context, ssd, inputs, options, seen, true);
+      const seen = new Seen(context, [headSize, ssd.states], rows, { initialState, finalState, states });
+      const pairs = makePairs(context, ssd, inputs, options, seen);
       // Where a piece is a chunk, what is saved is what enters the pieces.
       const S = states && pieces.per === 1 ? states : context.temporary([units, headSize, ssd.states]);
       sumOuter(context, ssd, { x, B, out: S, pairs }, seen, false);

@@ -43,6 +43,7 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
       const ssd = ssdOf(inputs, options);
       const { batch, length, heads, headSize, groups, units, all, tilesP, tilesN, pieces, uniforms } = ssd;
       const seen = new Seen(
+        context,
         [headSize, ssd.states],
         {
           x: asRows(x),
@@ -57,9 +58,9 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
         },
         { states, dfinalState, dinitialState },
       );
-      const { fours } = seen;
+      const { constants } = seen;
       const vec = (view: View) => ({ view, vec: 4 as const });
-      const pairs = makePairs(context, ssd, inputs, options, seen, true);
+      const pairs = makePairs(context, ssd, inputs, options, seen);
       const stateShape = [units, headSize, ssd.states];
       let S: View = states;
       if (pieces.per > 1) {
@@ -96,7 +97,7 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
       const pairRows = { x: asRows(x), g: asRows(upstream) };
       context.run({
         shader: "ssd-backward-pairs",
-        constants: { fours },
+        constants,
         buffers: { ...seen.buffers(pairRows), pairs: vec(pairs), sums, weights: vec(weights) },
         writes: ["sums", "weights"],
         uniforms: { ...told, ...seen.pitches(pairRows) },
@@ -106,7 +107,7 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
       const xRows = { x: asRows(x), B: asRows(B), dS: asStates(dS), g: asRows(upstream), dx: asRows(dx) };
       context.run({
         shader: "ssd-backward-x",
-        constants: { fours, dx_written: true, channel_skip: D?.shape.length === 2 },
+        constants: { ...constants, dx_written: true, channel_skip: D?.shape.length === 2 },
         buffers: { ...seen.buffers(xRows), D: dx && D, pairs: vec(pairs), sums },
         writes: ["dx", "sums"],
         uniforms: { ...told, ...seen.pitches(xRows) },
@@ -120,7 +121,7 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
       const cRows = { x: asRows(upstream), S: asStates(S), other: asRows(B), C: asRows(C), out: outC };
       context.run({
         shader: "ssd-backward-states",
-        constants: { fours, out_written: true },
+        constants: { ...constants, out_written: true },
         buffers: { ...seen.buffers(cRows), pairs: vec(pairs), sums, weights: vec(weights) },
         writes: ["out", "sums"],
         uniforms: { ...told, ...seen.pitches(cRows) },
@@ -132,7 +133,7 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
         const bRows = { x: asRows(x), S: asStates(dS), other: asRows(C), out: outB };
         context.run({
           shader: "ssd-backward-states",
-          constants: { fours, out_written: true, of_B: true },
+          constants: { ...constants, out_written: true, of_B: true },
           buffers: { ...seen.buffers(bRows), pairs: vec(pairs), weights: vec(weights) },
           writes: ["out"],
           uniforms: { ...told, ...seen.pitches(bRows) },
@@ -144,7 +145,7 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
       if (!(ddt || dA || dD || ddtBias)) return;
       context.run({
         shader: "ssd-backward-steps",
-        constants: { fours },
+        constants,
         buffers: { A, ddt, sums, pairs: vec(pairs), ...seen.buffers({ S, dS }) },
         writes: ["ddt", "sums"],
         uniforms: {

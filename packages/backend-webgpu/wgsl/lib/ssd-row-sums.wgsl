@@ -7,9 +7,9 @@ fn sum_rows(values: ptr<function, array<f32, 8>>, lane: u32) -> f32 {
   let row_slot = row_slot_of(lane);
   let column_slot = column_slot_of(lane);
   workgroupBarrier();
-  for (var r = 0u; r < 8u; r++) {
-    row_parts[row_of(row_slot, r) * 9u + column_slot] = (*values)[r];
-  }
+#repeat r 8
+    row_parts[row_of(row_slot, @r) * 9u + column_slot] = (*values)[@r];
+#endrepeat
   workgroupBarrier();
   var sum = 0.0;
   for (var part = 0u; part < 8u; part++) {
