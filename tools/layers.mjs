@@ -46,7 +46,18 @@ const all = Object.keys(packages);
 export const apps = {
   cli: all.filter((name) => !privatePackages.includes(name)),
   bench: all,
-  playground: ["backend-cpu", "backend-webgpu", "datasets", "eval", "files", "models", "nn", "tensor", "tokenizer", "train"],
+  playground: [
+    "backend-cpu",
+    "backend-webgpu",
+    "datasets",
+    "eval",
+    "files",
+    "models",
+    "nn",
+    "tensor",
+    "tokenizer",
+    "train",
+  ],
 };
 
 /** Folders of the workspace with their arrows: `packages/nn` to `["tensor"]`. */
@@ -100,6 +111,8 @@ export function biomeOverrides() {
         "packages/**",
         ...tests.map((name) => `!**/${name}`),
         "!packages/*/src/node.ts",
+        "!packages/*/scripts/**",
+        "!packages/*/*.config.ts",
         ...nodePackages.map((name) => `!packages/${name}/**`),
       ],
       linter: {
@@ -124,7 +137,7 @@ export function biomeOverrides() {
     },
     {
       // vitest and fast-check belong to the root, which every test may use.
-      includes: [...tests.map((name) => `**/${name}`), "vitest.config.ts", "tools/**"],
+      includes: [...tests.map((name) => `**/${name}`), "**/vitest*.config.ts", "tools/**"],
       linter: { rules: { correctness: { noUndeclaredDependencies: "off" } } },
     },
   ];
