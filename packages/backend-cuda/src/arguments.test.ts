@@ -51,6 +51,8 @@ describe("ArgumentBuffer", () => {
       /cuda: wide: .* 1 x 65536 x 1/,
     );
     expect(() => buffer.launch(0, { ...base, block: [2048] })).toThrow("more than a device takes");
+    expect(() => buffer.launch(0, { ...base, kernel: "huge", args: [i32(2 ** 32)] })).toThrow(/cuda: huge: 4294967296/);
+    expect(() => buffer.launch(0, { ...base, args: [ints([1, 2 ** 33])] })).toThrow("more than a kernel counts");
     const many = longs(Array.from({ length: MAX_ARGUMENT_BYTES / 8 + 1 }, () => 0));
     expect(() => buffer.launch(0, { ...base, kernel: "long", args: [many] })).toThrow(
       /cuda: long has more than 4096 bytes/,

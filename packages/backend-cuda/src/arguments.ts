@@ -12,6 +12,12 @@ type Size = number | readonly [number, number?, number?];
 
 const TWO_32 = 2 ** 32;
 
+/** @throws BackendError for a number that 32 bits do not hold, with or without a sign */
+function checkInt(name: string, value: number): void {
+  if (value < TWO_32 && value >= -TWO_32 / 2) return;
+  throw new BackendError(`cuda: ${name}: ${value} elements or steps are more than a kernel counts; split the tensor.`);
+}
+
 /** Packs one call after the other into the same memory. */
 export class ArgumentBuffer {
   readonly bytes = new Uint8Array(HEADER_BYTES + MAX_ARGUMENT_BYTES + 64);
@@ -57,6 +63,7 @@ export class ArgumentBuffer {
     for (const argument of args) {
       switch (argument.kind) {
         case "i32":
+          checkInt(name, argument.value);
           this.#i32[at >> 2] = argument.value;
           at += 4;
           break;
@@ -74,6 +81,7 @@ export class ArgumentBuffer {
           for (const value of argument.values) at = this.#long(at, value);
           break;
         case "ints":
+          for (const value of argument.values) checkInt(name, value);
           if (at + 4 * argument.values.length <= HEADER_BYTES + MAX_ARGUMENT_BYTES)
             this.#i32.set(argument.values, at >> 2);
           at += 4 * argument.values.length;

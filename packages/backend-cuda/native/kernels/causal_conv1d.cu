@@ -36,6 +36,21 @@ __device__ __forceinline__ void input_at(const T* x, const float* initial, const
   }
 }
 
+/// The weights of V channels, w[k][v], and their bias: in vectors where there are any, as the host has seen that they are aligned.
+template <int W, int V, typename T>
+__device__ __forceinline__ void load_filter(const T* weight, const T* bias, int c, float (&w)[W][V], float (&first)[V]) {
+#pragma unroll
+  for (int j = 0; j < W; j++) {
+    float part[V];
+    load<V>(weight + static_cast<long long>(c) * W + j * V, part);
+#pragma unroll
+    for (int i = 0; i < V; i++) w[(j * V + i) % W][(j * V + i) / W] = part[i];
+  }
+#pragma unroll
+  for (int v = 0; v < V; v++) first[v] = 0.0f;
+  if (bias != nullptr) load<V>(bias + c, first);
+}
+
 /// Tokens [t0, t0 + TOKENS) of V channels. Block: 32 threads of channels, several pieces of time.
 template <int W, int V, int TOKENS, bool PACKED, typename T>
 __device__ __forceinline__ void conv_forward(const T* __restrict__ x, const T* __restrict__ weight,
@@ -48,12 +63,7 @@ __device__ __forceinline__ void conv_forward(const T* __restrict__ x, const T* _
   if (c >= conv.channels || t0 >= conv.length) return;
   const int end = end_of(lengths, b, conv.length);
   float w[W][V], first[V];
-#pragma unroll
-  for (int v = 0; v < V; v++) {
-    first[v] = bias != nullptr ? to_float(bias[c + v]) : 0.0f;
-#pragma unroll
-    for (int k = 0; k < W; k++) w[k][v] = to_float(weight[(c + v) * W + k]);
-  }
+  load_filter<W, V>(weight, bias, c, w, first);
   const long long row = static_cast<long long>(b) * conv.length;
   // The inputs of GROUP tokens, which are under way together, after the W - 1 before them.
   constexpr int GROUP = 4;
@@ -207,15 +217,11 @@ __device__ __forceinline__ void conv_backward(const T* __restrict__ x, const T* 
     const long long row = static_cast<long long>(b) * conv.length;
     const i32 last = PACKED && end > 0 ? seq[row + end - 1] : 0;
     float w[W][V], first[V], window[W][V], ds[W][V];
+    load_filter<W, V>(weight, bias, c, w, first);
 #pragma unroll
-    for (int v = 0; v < V; v++) {
-      first[v] = bias != nullptr ? to_float(bias[c + v]) : 0.0f;
+    for (int k = 0; k < W; k++)
 #pragma unroll
-      for (int k = 0; k < W; k++) {
-        w[k][v] = to_float(weight[(c + v) * W + k]);
-        ds[k][v] = 0.0f;
-      }
-    }
+      for (int v = 0; v < V; v++) ds[k][v] = 0.0f;
 #pragma unroll
     for (int k = 0; k < W - 1; k++) input_at<V>(x, initial, nullptr, conv, b, t0 - (W - 1) + k, 0, c, window[k]);
     constexpr int AHEAD = 4;
@@ -360,7 +366,7 @@ __device__ __forceinline__ void conv_state_backward(const T* x, const T* weight,
 }
 
 #define DIFFMAMBA_CONV(NAME, T, W, VF, VB)                                                                            \
-  extern "C" __global__ void __launch_bounds__(128) conv_forward_##NAME##_w##W##_v##VF(                               \
+  extern "C" __global__ void __launch_bounds__(128, 4) conv_forward_##NAME##_w##W##_v##VF(                               \
       const T* x, const T* weight, const T* bias, const float* initial, const i32* seq, const i32* lengths, T* y,     \
       Conv conv) {                                                                                                    \
     if (seq == nullptr) conv_forward<W, VF, 16, false>(x, weight, bias, initial, seq, lengths, y, conv);              \

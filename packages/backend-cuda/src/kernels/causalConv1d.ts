@@ -1,7 +1,7 @@
 // Layer: CUDA kernels. The causal depthwise convolution and its gradient: which passes run, and how channels and tokens are shared out.
 // Knows layouts and native/kernels/causal_conv1d.cu. Knows no formula.
 
-import { BackendError, bytesPerElement, type Conv1dInputs, type Kernels, type View } from "@diffmamba/tensor";
+import { BackendError, bytesPerElement, type Conv1dInputs, type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import { type Argument, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
 import { pitchOf, sumParts, vectorFor } from "./rows.js";
 
@@ -40,6 +40,9 @@ function convArguments(
   ];
 }
 
+/** A contiguous view as one row. */
+const flat = (view: View): View => ({ ...view, shape: [sizeOf(view.shape)], strides: [1] });
+
 /** The widest vectors of channels that a kernel has for these views. */
 function vectorOf(width: number, most: number, channels: number, views: readonly (View | undefined)[]): number {
   return width === VECTOR_WIDTH ? vectorFor(most, channels, views) : 1;
@@ -66,7 +69,7 @@ export const convKernels = (context: KernelContext): Pick<Kernels, "causalConv1d
     }
     const given = [x, weight, bias, initialState, seqIdx, lengths, y].map(pointer);
     if (width <= MOST_WIDTH) {
-      const vector = vectorOf(width, x.dtype === "f32" ? 4 : 8, channels, [x, y]);
+      const vector = vectorOf(width, x.dtype === "f32" ? 4 : 8, channels, [x, y, bias, flat(weight)]);
       context.launch({
         kernel: `conv_forward_${x.dtype}_w${width}_v${vector}`,
         grid: [Math.ceil(channels / vector / ACROSS), Math.ceil(length / TOKENS_FORWARD / ALONG), batch],
@@ -103,7 +106,7 @@ export const convKernels = (context: KernelContext): Pick<Kernels, "causalConv1d
     const pieces = Math.ceil(length / TOKENS_BACKWARD / ALONG);
     const parts = dweight || dbias ? context.temporary([batch * pieces, channels * (width + 1)], "f32") : undefined;
     if (dx || parts) {
-      const vector = vectorOf(width, 4, channels, [x, dy, dx]);
+      const vector = vectorOf(width, 4, channels, [x, dy, dx, bias, flat(weight)]);
       context.launch({
         kernel: `conv_backward_${x.dtype}_w${width}_v${vector}`,
         grid: [Math.ceil(channels / vector / ACROSS), pieces, batch],
