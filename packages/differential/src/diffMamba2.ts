@@ -3,7 +3,7 @@
 // [W1 | -lambda W2]: one input projection, one convolution, one scan, one output projection.
 // Knows the Mamba-2 mixer and lambda. Knows no model.
 
-import { Build, type Parameter, type PublishedTensor, RMSNorm } from "@diffmamba/nn";
+import { Build, Derived, type Parameter, type PublishedTensor, RMSNorm } from "@diffmamba/nn";
 import {
   Mamba2,
   type Mamba2Options,
@@ -12,7 +12,7 @@ import {
   type MixerResult,
   type MixerState,
 } from "@diffmamba/ssm";
-import { concat, type DType, isRecording, keep, linear, scope, type Tensor } from "@diffmamba/tensor";
+import { concat, type DType, linear, type Tensor } from "@diffmamba/tensor";
 import { finish } from "./combine.js";
 import { initialLambda, type LambdaMode, type LambdaOptions, lambdaParameter, lambdaValue } from "./lambda.js";
 
@@ -35,7 +35,7 @@ export class DiffMamba2 extends Mixer {
   readonly lambdaQ1: Parameter | undefined;
   readonly subln: RMSNorm | undefined;
   readonly branchNames: readonly [string, string];
-  #folded: { readonly versions: string; readonly weight: Tensor } | undefined;
+  readonly #folded = this.hold(new Derived());
 
   /** @throws RangeError for biases of the projections, and for sizes that do not fit together */
   constructor(
@@ -71,7 +71,11 @@ export class DiffMamba2 extends Mixer {
 
   override run(x: Tensor, options: MixerOptions = {}): MixerResult {
     const { y: normed, state } = this.inner.mix(x, options);
-    const p = linear(normed, this.#foldedFor(normed));
+    const { lambdaQ1, inner } = this;
+    const fold = () => this.outputWeight(normed.dtype);
+    // Without a lambda the weight is the parameter's own.
+    const weight = lambdaQ1 ? this.#folded.get(this, normed, [inner.outProj.weight, lambdaQ1], fold) : fold();
+    const p = linear(normed, weight);
     return { y: finish(p, this.subln, this.lambdaInit), state };
   }
 
@@ -85,35 +89,6 @@ export class DiffMamba2 extends Mixer {
     const half = weight.dim(1) / 2;
     const [w1, w2] = weight.split([half, half]);
     return concat([w1, w2.mul(this.lambda().neg().cast(w2.dtype).reshape(-1, 1))]).cast(dtype);
-  }
-
-  /** {@link outputWeight}; a step of decoding finds the one that the step before has left. */
-  #foldedFor(x: Tensor): Tensor {
-    const { weight } = this.inner.outProj;
-    const { lambdaQ1 } = this;
-    if (lambdaQ1 === undefined || this.training || isRecording() || x.dim(1) !== 1) return this.outputWeight(x.dtype);
-    const versions = `${weight.storage.version} ${lambdaQ1.storage.version} ${x.dtype}`;
-    if (this.#folded?.versions === versions) return this.#folded.weight;
-    // What is made while kernels are recorded belongs to the recording.
-    if (x.device.backend.recording) return this.outputWeight(x.dtype);
-    this.#forget();
-    this.#folded = { versions, weight: keep(scope(() => this.outputWeight(x.dtype))) };
-    return this.#folded.weight;
-  }
-
-  #forget(): void {
-    this.#folded?.weight.dispose();
-    this.#folded = undefined;
-  }
-
-  override train(training = true): this {
-    if (training) this.#forget();
-    return super.train(training);
-  }
-
-  override dispose(): void {
-    this.#forget();
-    super.dispose();
   }
 
   override initialState(batch: number): MixerState {

@@ -20,27 +20,33 @@ export interface PendingDraws {
   dispose(): void;
 }
 
+/** (B,) each: the tokens as they were drawn, -1 where none could be, and ln of their probabilities. */
+interface Drawn {
+  readonly tokens: Tensor;
+  readonly logprobs: Tensor;
+}
+
 export class DeviceDecoder {
   /** (B, 2), (B,): what the next token of each row is drawn by. */
   readonly #keys: Tensor;
   readonly #positions: Tensor;
   /** (B, 1): the tokens that the next step reads. */
   readonly #tokens: Tensor;
-  /** (B,): the tokens as they were drawn, -1 where none could be, and ln of their probabilities. */
-  readonly #drawn: Tensor;
-  readonly #logprobs: Tensor;
+  /** () each: what is added to positions, and the least token that can be read. */
+  readonly #one: Tensor;
+  readonly #zero: Tensor;
   #steps = 0;
-  #recorded: Recorded<void> | undefined;
+  #recorded: Recorded<Drawn> | undefined;
 
   /** The state stays the caller's, and is advanced in place. The model must be in evaluation mode. @throws ValueError */
   constructor(
     readonly model: MambaLM,
     readonly state: PromptState,
-    readonly options: SamplingOptions,
+    readonly options: SamplingOptions & { readonly logprobs?: boolean },
     seeds: readonly number[],
   ) {
     const { device } = model;
-    const { batch, lengths, logits } = state;
+    const { batch, lengths } = state;
     const integers = (data: Iterable<number>, shape: readonly number[]) =>
       keep(device.from(Int32Array.from(data), shape, "i32"));
     this.#keys = integers(
@@ -49,71 +55,69 @@ export class DeviceDecoder {
     );
     this.#positions = integers(lengths, [batch]);
     this.#tokens = keep(device.zeros([batch, 1], "i32"));
-    this.#drawn = keep(device.zeros([batch], "i32"));
-    this.#logprobs = keep(device.zeros([batch], logits.dtype));
+    this.#one = integers([1], []);
+    this.#zero = integers([0], []);
   }
 
   /** Draws the first token from the logits of the state. */
   first(): PendingDraws {
-    noGrad(() => scope(() => this.#draw()));
-    return this.#pending();
+    return this.#plainly(() => this.#draw());
   }
 
   /** Reads the tokens that were drawn last, and draws the next ones. */
   next(): PendingDraws {
     const { device } = this.model;
     // The first step is taken plainly: what is made once is made outside of the recording.
-    if (this.#steps++ === 0 || !device.canRecord) noGrad(() => scope(() => this.#step()));
-    else {
-      this.#recorded ??= device.record(() => noGrad(() => this.#step()));
-      this.#recorded.replay();
-    }
-    return this.#pending();
+    if (this.#steps++ === 0 || !device.canRecord) return this.#plainly(() => this.#step());
+    this.#recorded ??= device.record(() => noGrad(() => this.#step()));
+    this.#recorded.replay();
+    // Copies, as the next step writes over what this one has drawn.
+    const { tokens, logprobs } = this.#recorded.result;
+    const clone = (tensor: Tensor) => noGrad(() => keep(tensor.clone()));
+    return this.#pending(clone(tokens), this.options.logprobs ? clone(logprobs) : undefined);
   }
 
-  #step(): void {
+  #plainly(compute: () => Drawn): PendingDraws {
+    const { tokens, logprobs } = noGrad(() => scope(compute));
+    return this.#pending(keep(tokens), keep(logprobs));
+  }
+
+  #step(): Drawn {
     const { model, state } = this;
     const result = model.run(this.#tokens, { initialState: state.state, replacesState: true });
     for (const [i, mixer] of state.state.entries()) replaceState(mixer, result.state[i]);
     const { hidden } = result;
     state.logits.assign(model.vocabulary.logits(hidden.reshape(state.batch, hidden.dim(-1))));
-    this.#positions.assign(this.#positions.add(1));
-    this.#draw();
+    this.#positions.addInPlace(this.#one);
+    return this.#draw();
   }
 
-  #draw(): void {
+  #draw(): Drawn {
     const { temperature = 1, topK = 0, topP = 1, minP = 0 } = this.options;
-    const { tokens, logprobs } = sample(this.state.logits, this.#keys, this.#positions, {
-      temperature,
-      topK,
-      topP,
-      minP,
-    });
-    this.#drawn.assign(tokens);
-    this.#logprobs.assign(logprobs);
+    const drawn = sample(this.state.logits, this.#keys, this.#positions, { temperature, topK, topP, minP });
     // A row that nothing could be drawn from is an error once it is read; until then it reads some token.
-    this.#tokens.assign(tokens.maximum(0).reshape(-1, 1));
+    this.#tokens.assign(drawn.tokens.maximum(this.#zero).reshape(-1, 1));
+    return drawn;
   }
 
-  /** Copies of what was drawn, as the next step writes over it. */
-  #pending(): PendingDraws {
-    const [tokens, logprobs] = noGrad(() => [keep(this.#drawn.clone()), keep(this.#logprobs.clone())]);
+  #pending(tokens: Tensor, logprobs: Tensor | undefined): PendingDraws {
     const dispose = () => {
       tokens.dispose();
-      logprobs.dispose();
+      logprobs?.dispose();
     };
     return {
       dispose,
       read: async () => {
         try {
-          const [drawn, probabilities] = [await tokens.data(), await logprobs.data()];
+          const drawn = await tokens.data();
+          const probabilities = this.options.logprobs ? await logprobs?.data() : undefined;
           return Array.from(drawn, (token, row) => {
             if (token < 0) {
               throw new ValueError(
                 `generate: no token can be drawn for row ${row}: its logits are no numbers. Are the weights sound?`,
               );
             }
-            return { token, logprob: probabilities[row] };
+            return { token, logprob: probabilities?.[row] ?? 0 };
           });
         } finally {
           dispose();
@@ -124,6 +128,6 @@ export class DeviceDecoder {
 
   dispose(): void {
     this.#recorded?.dispose();
-    for (const tensor of [this.#keys, this.#positions, this.#tokens, this.#drawn, this.#logprobs]) tensor.dispose();
+    for (const tensor of [this.#keys, this.#positions, this.#tokens, this.#one, this.#zero]) tensor.dispose();
   }
 }

@@ -11,6 +11,7 @@ export {
   type WeightDecayOptions,
 } from "./adamw.js";
 export { Build, type BuildOptions, type Clock } from "./build.js";
+export { Derived } from "./derived.js";
 export type { Initializer } from "./init.js";
 export * as init from "./init.js";
 export {

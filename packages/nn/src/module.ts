@@ -9,8 +9,14 @@ import { type PublishedTensor, pack, publishedShape, unpack, whole } from "./pub
 /** What a module is made of: parameters and other modules, under the names that checkpoints use. */
 type Member = Parameter | Module;
 
+/** What a module may hold besides. */
+interface Held {
+  dispose(): void;
+}
+
 export abstract class Module {
   readonly #members = new Map<string, Member>();
+  readonly #held: Held[] = [];
   #training = true;
 
   /** True while training: dropout acts. */
@@ -23,6 +29,12 @@ export abstract class Module {
     if (this.#members.has(name)) throw new Error(`${this.constructor.name}: two members are called ${name}.`);
     this.#members.set(name, member);
     return member;
+  }
+
+  /** Takes over what steps of decoding keep: training lets go of it. @returns it */
+  protected hold<T extends Held>(held: T): T {
+    this.#held.push(held);
+    return held;
   }
 
   /** The submodules by name. */
@@ -105,6 +117,7 @@ export abstract class Module {
   /** Training mode, for this module and all in it. */
   train(training = true): this {
     this.#training = training;
+    if (training) for (const held of this.#held) held.dispose();
     for (const [, child] of this.children()) child.train(training);
     return this;
   }
@@ -123,7 +136,7 @@ export abstract class Module {
 
   /** Frees all parameters, and what submodules hold besides. */
   dispose(): void {
-    for (const member of this.#members.values()) member.dispose();
+    for (const held of [...this.#held, ...this.#members.values()]) held.dispose();
   }
 
   [Symbol.dispose](): void {

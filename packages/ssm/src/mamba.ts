@@ -1,7 +1,7 @@
 // The Mamba-1 mixer (Gu and Dao 2023, section 3.4; state-spaces/mamba, modules/mamba_simple.py).
 // Knows parameters and routines. Knows no model and no block around it.
 
-import { Build, type Initializer, init, Linear, type Parameter } from "@diffmamba/nn";
+import { Build, Derived, type Initializer, init, Linear, type Parameter } from "@diffmamba/nn";
 import { linear, selectiveScan, type Tensor } from "@diffmamba/tensor";
 import { CausalConv1d } from "./conv.js";
 import { type DtRange, dtBias, s4dReal } from "./init.js";
@@ -53,6 +53,7 @@ export class Mamba extends Mixer {
   readonly outProj: Linear;
   /** (dInner, N) */
   readonly learnedState: Parameter | undefined;
+  readonly #decay = this.hold(new Derived());
 
   constructor(options: MambaOptions, build = new Build()) {
     super();
@@ -100,7 +101,7 @@ export class Mamba extends Mixer {
       {
         u: conv.y,
         delta: linear(dt, this.dtProj.weight.compute),
-        A: this.aLog.exp().neg(),
+        A: this.#decay.get(this, x, [this.aLog], () => this.aLog.exp().neg()),
         B,
         C,
         D: this.d,

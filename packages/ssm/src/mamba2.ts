@@ -1,7 +1,7 @@
 // The Mamba-2 mixer (Dao and Gu 2024, section 7; state-spaces/mamba, modules/mamba2.py).
 // Knows parameters and routines. Knows no model and no block around it.
 
-import { Build, type Initializer, init, Linear, type Parameter, RMSNorm } from "@diffmamba/nn";
+import { Build, Derived, type Initializer, init, Linear, type Parameter, RMSNorm } from "@diffmamba/nn";
 import { concat, rmsNorm, ssdScan, type Tensor } from "@diffmamba/tensor";
 import { CausalConv1d } from "./conv.js";
 import { type DtRange, dtBias, logUniform } from "./init.js";
@@ -76,6 +76,7 @@ export class Mamba2 extends Mixer {
   readonly outProj: Linear;
   /** (H, P, N) */
   readonly learnedState: Parameter | undefined;
+  readonly #decay = this.hold(new Derived());
 
   constructor(options: Mamba2Options, build = new Build()) {
     super();
@@ -148,7 +149,7 @@ export class Mamba2 extends Mixer {
       {
         x: heads(xs),
         dt,
-        A: this.aLog.exp().neg(),
+        A: this.#decay.get(this, x, [this.aLog], () => this.aLog.exp().neg()),
         B: groups(B),
         C: groups(C),
         D: this.d.size === nHeads ? this.d : this.d.reshape(nHeads, headDim),

@@ -23,6 +23,7 @@ export function shapesOnly(like?: Device): Device {
     dtypes: new Set(dtypes),
     holdsData: false,
     ...(like?.backend.chunkSizes && { chunkSizes: like.backend.chunkSizes }),
+    ...(like?.backend.holdsOutputs && { holdsOutputs: true }),
     kernels: Object.fromEntries(names.map((name) => [name, nothing])) as unknown as Kernels,
     allocate: (bytes) => {
       held += bytes;
