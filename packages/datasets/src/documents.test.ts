@@ -149,7 +149,7 @@ describe("prepareDocuments", () => {
 
 describe("an interrupted preparation", () => {
   /** Long enough for many chunks. */
-  const long = someDocuments(6000);
+  const long = someDocuments(1500);
   const options = async (files: FileSystem): Promise<PrepareDocumentsOptions> => {
     const shares = { valid: 0.3 };
     return {

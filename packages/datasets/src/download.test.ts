@@ -221,7 +221,7 @@ describe("a data set on the hub", () => {
   });
 
   it("is named with what it has where a split is not there, or there is no such data set", async () => {
-    list([file("data/train.parquet", "x")]);
+    list([file("data/train.parquet", "x"), file("../test.parquet", "out of the folder")]);
     await expect(hubFiles(options(), ["test"])).rejects.toThrow(
       'hf:own/set@main: no file of split "test" was found; it has data/train.parquet',
     );

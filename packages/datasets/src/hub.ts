@@ -39,7 +39,8 @@ async function listed({ repo, hubUrl, accessToken, fetch }: HubOptions, revision
       revision,
       ...options,
     })) {
-      if (entry.type === "file") files.push(entry);
+      // A path that leads out of the folder it is fetched into is no file of a data set.
+      if (entry.type === "file" && !/(^|[/\\])\.\.([/\\]|$)|^[/\\]/.test(entry.path)) files.push(entry);
     }
   } catch (error) {
     const { statusCode } = error as { statusCode?: number };

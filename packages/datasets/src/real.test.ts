@@ -13,6 +13,8 @@ import { TokenStore } from "./store.js";
 
 const data = process.env.DIFFMAMBA_DATA ?? "";
 const has = (...names: string[]) => data !== "" && names.every((name) => existsSync(`${data}/${name}`));
+/** Tens of megabytes are unpacked and encoded: long on a busy machine. */
+const patient = { timeout: 300_000 };
 const files = nodeFiles();
 let folder = "";
 beforeAll(async () => {
@@ -26,7 +28,7 @@ async function contentOf(path: string): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
-describe.skipIf(!has("wiki8.xz"))("wiki8 (needs DIFFMAMBA_DATA with wiki8.xz)", () => {
+describe.skipIf(!has("wiki8.xz"))("wiki8 (needs DIFFMAMBA_DATA with wiki8.xz)", patient, () => {
   it("has 27 symbols and 45M/2.5M/2.5M characters, each part stripped", async () => {
     const source = `${data}/wiki8.xz`;
     const store = await prepareDataSet("wiki8", { files, source, out: `${folder}/wiki8` });
@@ -54,33 +56,37 @@ describe.skipIf(!has("wiki8.xz"))("wiki8 (needs DIFFMAMBA_DATA with wiki8.xz)", 
   });
 });
 
-describe.skipIf(!has("enwik8_prefix.xz"))("a prefix of enwik8 (needs DIFFMAMBA_DATA with enwik8_prefix.xz)", () => {
-  it("is never enwik8, but is prepared as bytes, newlines kept or dropped", async () => {
-    const source = `${data}/enwik8_prefix.xz`;
-    await expect(prepareDataSet("enwik8", { files, source, out: `${folder}/enwik8` })).rejects.toThrow(
-      /enwik8_prefix\.xz: this is not enwik8: it holds 4,154,399 bytes, and enwik8 has 100,000,000/,
-    );
-    const bytes = await contentOf(source);
-    const kept = new Set(bytes);
-    expect(kept.has(0x0a)).toBe(true);
-    for (const newline of ["keep", "drop"] as const) {
-      const out = `${folder}/prefix-${newline}`;
-      const store = await prepareBytes({ files, source, out, alphabet: "seen", newline });
-      expect(store.vocabSize).toBe(newline === "keep" ? kept.size : kept.size - 1);
-      const total = store.splitNames.reduce((sum, name) => sum + store.split(name).length, 0);
-      expect(total).toBe(newline === "keep" ? bytes.length : bytes.filter((byte) => byte !== 0x0a).length);
-      const start = bytes.toString("utf8", 0, 3000).slice(0, 2000);
-      const ids = await store.split("train").read(0, 2000);
-      const text = (await store.loadTokenizer()).decode(ids);
-      expect(text.slice(0, 1000)).toBe((newline === "keep" ? start : start.replaceAll("\n", "")).slice(0, 1000));
-    }
-  });
-});
+describe.skipIf(!has("enwik8_prefix.xz"))(
+  "a prefix of enwik8 (needs DIFFMAMBA_DATA with enwik8_prefix.xz)",
+  patient,
+  () => {
+    it("is never enwik8, but is prepared as bytes, newlines kept or dropped", async () => {
+      const source = `${data}/enwik8_prefix.xz`;
+      await expect(prepareDataSet("enwik8", { files, source, out: `${folder}/enwik8` })).rejects.toThrow(
+        /enwik8_prefix\.xz: this is not enwik8: it holds 4,154,399 bytes, and enwik8 has 100,000,000/,
+      );
+      const bytes = await contentOf(source);
+      const kept = new Set(bytes);
+      expect(kept.has(0x0a)).toBe(true);
+      for (const newline of ["keep", "drop"] as const) {
+        const out = `${folder}/prefix-${newline}`;
+        const store = await prepareBytes({ files, source, out, alphabet: "seen", newline });
+        expect(store.vocabSize).toBe(newline === "keep" ? kept.size : kept.size - 1);
+        const total = store.splitNames.reduce((sum, name) => sum + store.split(name).length, 0);
+        expect(total).toBe(newline === "keep" ? bytes.length : bytes.filter((byte) => byte !== 0x0a).length);
+        const start = bytes.toString("utf8", 0, 3000).slice(0, 2000);
+        const ids = await store.split("train").read(0, 2000);
+        const text = (await store.loadTokenizer()).decode(ids);
+        expect(text.slice(0, 1000)).toBe((newline === "keep" ? start : start.replaceAll("\n", "")).slice(0, 1000));
+      }
+    });
+  },
+);
 
 const shakespeare = "tinyshakespeare.txt";
 const neox = "tokenizers/gpt-neox-20b";
 
-describe.skipIf(!has(shakespeare))("Shakespeare (needs DIFFMAMBA_DATA with tinyshakespeare.txt)", () => {
+describe.skipIf(!has(shakespeare))("Shakespeare (needs DIFFMAMBA_DATA with tinyshakespeare.txt)", patient, () => {
   it("comes back from a store of characters", async () => {
     const source = `${data}/${shakespeare}`;
     await prepareText({ files, source, out: `${folder}/characters`, splits: { valid: { fraction: 0.1 } } });

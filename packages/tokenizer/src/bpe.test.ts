@@ -175,7 +175,7 @@ describe("textsEncoder", () => {
 const wiki = `${process.env.DIFFMAMBA_DATA ?? ""}/wiki.test.raw.gz`;
 
 describe.skipIf(!existsSync(wiki))("training on real text (needs DIFFMAMBA_DATA with wiki.test.raw.gz)", () => {
-  it("gives a tokenizer that gives the text back, in far fewer tokens than bytes", async () => {
+  it("gives a tokenizer that gives the text back, in far fewer tokens than bytes", { timeout: 300_000 }, async () => {
     const raw = gunzipSync(readFileSync(wiki)).toString("utf8");
     const tokenizer = await trainBpe([raw], { vocabSize: 4000 });
     const ids = tokenizer.encode(raw);

@@ -4,7 +4,7 @@
 import { learnMerges } from "./bpe-merges.js";
 import { byteLevelJson, wordPattern } from "./byte-level.js";
 import { HuggingFaceTokenizer } from "./hugging-face.js";
-import { spaceBefore } from "./word-cache.js";
+import { copyOf, spaceBefore } from "./word-cache.js";
 
 /** Words with how often each is there. */
 export interface WordCounts {
@@ -48,14 +48,16 @@ export interface TrainOptions {
 }
 
 /** UTF-16 units of a piece that is counted at once. */
-const pieceUnits = 1 << 21;
+const pieceUnits = 1 << 22;
 
 /** Words of a text as the pattern cuts it, counted. */
 export function countPieceWords(text: string): WordCounts {
   const found = new Map<string, number>();
   const pattern = new RegExp(wordPattern, "gu");
   for (let match = pattern.exec(text); match !== null; match = pattern.exec(text)) {
-    found.set(match[0], (found.get(match[0]) ?? 0) + 1);
+    const count = found.get(match[0]);
+    if (count === undefined) found.set(copyOf(match[0]), 1);
+    else found.set(match[0], count + 1);
   }
   return { words: [...found.keys()], counts: Float64Array.from(found.values()) };
 }
@@ -85,15 +87,18 @@ class Totals {
   }
 }
 
+/** A cut of a text without white space, which costs a word; never inside a character. */
+const anywhere = (text: string, at: number): number => ((text.charCodeAt(at) & 0xfc00) === 0xdc00 ? at - 1 : at);
+
 /** Pieces of a text that comes in parts, cut where a word begins. */
 async function* piecesOf(parts: AsyncIterable<string> | Iterable<string>, nfc: boolean): AsyncGenerator<string> {
   let rest = "";
   const composed = (text: string) => (nfc ? text.normalize("NFC") : text);
   for await (const part of parts) {
     rest += part;
+    // Where it is cut depends on the text alone, not on its parts.
     while (rest.length >= pieceUnits) {
-      const cut = spaceBefore(rest, Math.min(rest.length, 2 * pieceUnits));
-      if (cut === 0) break; // one word without end: it waits for a place
+      const cut = spaceBefore(rest, pieceUnits) || anywhere(rest, pieceUnits);
       yield composed(rest.slice(0, cut));
       rest = rest.slice(cut);
     }

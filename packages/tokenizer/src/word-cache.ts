@@ -97,8 +97,8 @@ export class WordCache {
   }
 }
 
-/** A string of its own, where an engine would keep a view of a larger one. */
-function copyOf(word: string): string {
+/** A string of its own, where an engine would keep a view of a larger one, and that in memory. */
+export function copyOf(word: string): string {
   return word.length < 13 ? word : [...word].join("");
 }
 

@@ -12,6 +12,7 @@ import {
   UnknownSymbolError,
   utf8Length,
 } from "./tokenizer.js";
+import { copyOf } from "./word-cache.js";
 
 export interface WordOptions {
   /** The token of a line's end; `<eos>` unless told. It must be in the vocabulary. */
@@ -169,6 +170,11 @@ export function wordCount(text: string): number {
 
 /** Adds the words of a text to counts, but for line ends; for a text larger than memory, cut at line ends. */
 export function countWords(text: string, into: Map<string, number> = new Map()): Map<string, number> {
-  for (const part of text.match(parts) ?? []) if (part !== "\n") into.set(part, (into.get(part) ?? 0) + 1);
+  for (const part of text.match(parts) ?? []) {
+    if (part === "\n") continue;
+    const count = into.get(part);
+    if (count === undefined) into.set(copyOf(part), 1);
+    else into.set(part, count + 1);
+  }
   return into;
 }
