@@ -57,6 +57,11 @@ export class CudaBackend implements Backend {
   readonly device: string;
   readonly dtypes: ReadonlySet<DType> = new Set(["f32", "bf16", "f16", "i32", "u8"]);
   readonly holdsData = true;
+  /**
+   * Mamba-2: few states are kept, and made again within a chunk in the time that reading more would take. Mamba: states as often as its
+   * backward pass starts from one, which saves a second pass over the tokens.
+   */
+  readonly chunkSizes = { ssdScan: 256, selectiveScan: 16 };
   readonly kernels: Kernels;
   /** The device's number on the native side. */
   readonly #handle: number;
