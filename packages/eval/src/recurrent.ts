@@ -68,6 +68,25 @@ function* parts<T>(list: readonly T[], size: number): Generator<readonly T[]> {
   for (let at = 0; at < list.length; at += size) yield list.slice(at, at + size);
 }
 
+/** Lets timers, signals and page events through. */
+const breathe = () => new Promise<void>((resolve) => setTimeout(resolve));
+
+/** `map`, with a turn for the event loop now and then. @throws the signal's reason */
+async function inTurns<T, R>(
+  list: readonly T[],
+  signal: AbortSignal | undefined,
+  change: (one: T, index: number) => R,
+): Promise<R[]> {
+  const changed: R[] = [];
+  for (const [index, one] of list.entries()) {
+    changed.push(change(one, index));
+    if (index % 256 < 255) continue;
+    await breathe();
+    signal?.throwIfAborted();
+  }
+  return changed;
+}
+
 /** Longest first: what does not fit into memory is known at once. A stable order, so that the same requests make the same batches. */
 const byLength = <T>(list: readonly T[], length: (one: T) => number): T[] =>
   [...list].sort((a, b) => length(b) - length(a));
@@ -99,8 +118,7 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
       for await (const answers of batches()) {
         for (const { index, result } of answers) results[index] = result;
         await onAnswers?.(answers);
-        // Lets timers, signals and page events through.
-        await new Promise<void>((resolve) => setTimeout(resolve));
+        await breathe();
         signal?.throwIfAborted();
       }
     } finally {
@@ -115,7 +133,25 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
     return prefill(model, contexts, { pieceLength, ...(signal && { signal }) });
   }
 
-  async function* continuations(groups: readonly Group[], signal: AbortSignal | undefined) {
+  /** Requests as tokens. */
+  function encoded(requests: readonly ContinuationRequest[], signal: AbortSignal | undefined): Promise<Item[]> {
+    // The continuations of a context mostly come one after another: its tokens are made once.
+    let last: { readonly text: string; readonly ids: Int32Array } = { text: "", ids: new Int32Array() };
+    const encodeContext = (text: string): Int32Array => {
+      if (text !== last.text) last = { text, ids: tokenizer.encode(text) };
+      return last.ids;
+    };
+    return inTurns(requests, signal, (request, index): Item => {
+      const { context, continuation } = encodePair(tokenizer, request, prefixToken, encodeContext);
+      const tokens = new Int32Array(continuation.length);
+      tokens[0] = context[context.length - 1];
+      tokens.set(continuation.subarray(0, -1), 1);
+      return { index, before: context.subarray(0, -1), tokens, targets: continuation };
+    });
+  }
+
+  async function* continuations(requests: readonly ContinuationRequest[], signal: AbortSignal | undefined) {
+    const groups = groupItems(await encoded(requests, signal), shareContext);
     const sorted = byLength(groups, ({ before }) => before.length);
     const empty = sorted.filter(({ before }) => before.length === 0);
     const rest = sorted.filter(({ before }) => before.length > 0);
@@ -139,14 +175,14 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
     }
   }
 
-  async function* rolling(texts: readonly string[]) {
-    const encoded = texts.map((text, index) => ({ index, ids: tokenizer.encode(text) }));
+  async function* rolling(texts: readonly string[], signal: AbortSignal | undefined) {
+    const rows = await inTurns(texts, signal, (text, index) => ({ index, ids: tokenizer.encode(text) }));
     for (const batch of parts(
-      byLength(encoded, ({ ids }) => ids.length),
+      byLength(rows, ({ ids }) => ids.length),
       batchSize,
     )) {
       const sums = new Float64Array(batch.length);
-      const rows = carried(model).begin(batch.length);
+      const reading = carried(model).begin(batch.length);
       try {
         for (let start = 0; start < batch[0].ids.length; start += pieceLength) {
           const length = Math.min(pieceLength, batch[0].ids.length - start);
@@ -159,11 +195,12 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
             tokens[row * length] = start === 0 ? firstToken(tokenizer, prefixToken) : (ids[start - 1] ?? 0);
             if (own.length > 1) tokens.set(own.subarray(0, -1), row * length + 1);
           }
-          const losses = await rows.next(tokens, targets, length);
+          const losses = await reading.next(tokens, targets, length);
+          signal?.throwIfAborted();
           for (let i = 0; i < losses.length; i++) sums[Math.floor(i / length)] -= losses[i];
         }
       } finally {
-        rows.dispose();
+        reading.dispose();
       }
       yield batch.map(({ index }, row) => ({ index, result: sums[row] }));
     }
@@ -171,7 +208,7 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
 
   async function* generations(requests: readonly GenerationRequest[], signal: AbortSignal | undefined) {
     const { eos } = tokenizer.specialTokens;
-    const items = requests.map((request, index) => {
+    const items = await inTurns(requests, signal, (request, index) => {
       const ids = tokenizer.encode(request.context);
       return { index, request, ids: ids.length > 0 ? ids : Int32Array.of(firstToken(tokenizer, prefixToken)) };
     });
@@ -209,23 +246,9 @@ export function recurrentModel(model: MambaLM, tokenizer: ModelText, options: Re
   }
 
   return {
-    async loglikelihood(requests: readonly ContinuationRequest[], call: CallOptions<ContinuationScore> = {}) {
-      // The continuations of a context mostly come one after another: its tokens are made once.
-      let last: { readonly text: string; readonly ids: Int32Array } = { text: "", ids: new Int32Array() };
-      const encodeContext = (text: string): Int32Array => {
-        if (text !== last.text) last = { text, ids: tokenizer.encode(text) };
-        return last.ids;
-      };
-      const items = requests.map((request, index): Item => {
-        const { context, continuation } = encodePair(tokenizer, request, prefixToken, encodeContext);
-        const tokens = new Int32Array(continuation.length);
-        tokens[0] = context[context.length - 1];
-        tokens.set(continuation.subarray(0, -1), 1);
-        return { index, before: context.subarray(0, -1), tokens, targets: continuation };
-      });
-      return answering(items.length, () => continuations(groupItems(items, shareContext), call.signal), call);
-    },
-    loglikelihoodRolling: (texts, call = {}) => answering(texts.length, () => rolling(texts), call),
+    loglikelihood: (requests, call = {}) =>
+      answering(requests.length, () => continuations(requests, call.signal), call),
+    loglikelihoodRolling: (texts, call = {}) => answering(texts.length, () => rolling(texts, call.signal), call),
     generateUntil: (requests, call = {}) => answering(requests.length, () => generations(requests, call.signal), call),
   };
 }

@@ -180,7 +180,7 @@ describe("a task", () => {
       targets: ["no"],
       values: { acc: 1, length: 3 },
     });
-    expect(progress).toEqual([6, 6]);
+    expect(progress).toEqual([0, 6, 6, 6]);
   });
 
   it.each([

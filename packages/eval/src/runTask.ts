@@ -124,6 +124,7 @@ async function answers(
 ): Promise<{ scores: ContinuationScore[]; output: string }[]> {
   const total = all.reduce((sum, { requests }) => sum + Math.max(1, requests.length), 0);
   let done = 0;
+  onProgress?.({ task: task.name, done, total });
   const call = {
     ...(signal && { signal }),
     onAnswers: (some: readonly unknown[]) => {
