@@ -29,6 +29,8 @@ export class CpuBackend implements Backend {
   readonly device: string;
   readonly dtypes: ReadonlySet<DType> = new Set(["f32", "bf16", "f16", "i32", "u8"]);
   readonly holdsData = true;
+  /** A token of a small model is mostly the work of launching; a training step is not, and would hold its memory between steps. */
+  readonly prefersRecording = "decoding";
   readonly kernels: Kernels;
   readonly #memory: Memory;
   readonly #packer: Packer;

@@ -57,6 +57,7 @@ export class CudaBackend implements Backend {
   readonly device: string;
   readonly dtypes: ReadonlySet<DType> = new Set(["f32", "bf16", "f16", "i32", "u8"]);
   readonly holdsData = true;
+  readonly prefersRecording = true;
   /**
    * Mamba-2: few states are kept, and made again within a chunk in the time that reading more would take. Mamba: states as often as its
    * backward pass starts from one, which saves a second pass over the tokens.

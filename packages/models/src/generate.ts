@@ -156,7 +156,7 @@ export function generate(
   const seeds = tokens.map((_, i) => (typeof seed === "number" ? seed + i : seed[i]));
   const own = tokens.map((row, i) => new Row(options, seeds[i], row));
   const begin = prompt instanceof PromptState ? prompt : (rows as TokenRows);
-  const { keep = false, onDevice = model.device.backend.prefersRecording ?? false } = options;
+  const { keep = false, onDevice = Boolean(model.device.backend.prefersRecording) } = options;
   const possible = drawsOnDevice(model, options) && !(keep && tokens.length > 1);
   return onDevice && possible ? deviceSteps(model, begin, own, options, seeds) : steps(model, begin, own, options);
 }

@@ -389,8 +389,11 @@ export interface Backend {
   readonly chunkSizes?: { readonly ssdScan?: number; readonly selectiveScan?: number };
   /** True where time is dearer than memory: outputs that backward could have made again are held for it instead. */
   readonly holdsOutputs?: boolean;
-  /** True where a replay costs less than the calls that were recorded: who repeats a step then records it unasked. */
-  readonly prefersRecording?: boolean;
+  /**
+   * True where a replay costs less than the calls that were recorded: who repeats a step then records it unasked. "decoding" where that is
+   * worth it only for steps that hold little memory, as a recording keeps its own.
+   */
+  readonly prefersRecording?: boolean | "decoding";
   /** True while kernel calls are recorded to be run again: they must find their buffers where they are now. */
   readonly recording?: boolean;
   /**

@@ -32,7 +32,7 @@ export class Trainer {
     const { device } = options.model;
     const optimizer = new AdamW(options.groups, options.adamw);
     const lossScale = computesInF16(optimizer) ? new LossScale(device, options.lossScale) : undefined;
-    const records = device.canRecord && (options.record ?? device.backend.prefersRecording ?? false);
+    const records = device.canRecord && (options.record ?? device.backend.prefersRecording === true);
     const stepper = new Stepper(options.model, optimizer, records);
     try {
       const session = await openSession(options, optimizer, lossScale);
