@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Layer: apps/playground. Builds the page and serves it to this machine, with the headers that let it compute on threads.
 // Knows Vite. Knows nothing of the page.
+import path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -18,13 +19,14 @@ Builds the playground into its folder build and serves it until Ctrl-C.
 `;
 
 /**
- * Builds the page and serves it.
- * @param {{ port?: number, host?: string, outDir?: string }} [options] port 0: any that is free
+ * Builds a page and serves it.
+ * @param {{ port?: number, host?: string, outDir?: string, page?: string }} [options] port 0: any that is free
  * @returns {Promise<{ url: string, close(): Promise<void> }>}
  */
-export async function servePage({ port = 4173, host = "127.0.0.1", outDir = "build" } = {}) {
+export async function servePage({ port = 4173, host = "127.0.0.1", outDir = "build", page = "index.html" } = {}) {
   const shared = { root, logLevel: /** @type {const} */ ("warn") };
-  await build({ ...shared, build: { outDir, emptyOutDir: true } });
+  const input = path.join(root, page);
+  await build({ ...shared, build: { outDir, emptyOutDir: true, rolldownOptions: { input } } });
   const server = await preview({ ...shared, build: { outDir }, preview: { port, host } });
   const url = server.resolvedUrls?.local[0] ?? server.resolvedUrls?.network[0];
   if (url === undefined) throw new Error("the server has no address");
