@@ -12,6 +12,7 @@ import {
   prepareText,
   storeFile,
   TokenStore,
+  type WeightedSource,
 } from "@diffmamba/datasets";
 import type { FileSystem } from "@diffmamba/files";
 import { ByteTokenizer, loadTokenizer, type Tokenizer, text8Tokenizer } from "@diffmamba/tokenizer";
@@ -110,6 +111,32 @@ export async function trainingStore(
   if (setting === "bytes") return prepareBytes({ ...common, splits });
   const tokenizer = await namedTokenizer(files, setting);
   return prepareText({ ...common, splits, ...(tokenizer && { tokenizer }) });
+}
+
+/**
+ * The stores of a setting such as `stores/books:0.5,stores/code:2`, which are mixed with another one.
+ * @throws UsageError where it is not of that form; CommandError where a store is made with another tokenizer
+ */
+export async function mixedStores(store: TokenStore, setting: string): Promise<WeightedSource[]> {
+  const parts = setting.split(",").filter((part) => part.trim() !== "");
+  return Promise.all(
+    parts.map(async (part) => {
+      const match = /^(.+):([\d.]+)$/.exec(part.trim());
+      const [, place = "", weight] = match ?? [];
+      if (match === null || !(Number(weight) > 0)) {
+        throw new UsageError(
+          `data.mix: ${JSON.stringify(part)} is not a store and its weight, such as stores/books:0.5.`,
+        );
+      }
+      const other = await TokenStore.open(store.files, findData(place));
+      if (other.manifest.tokenizer.sha256 !== store.manifest.tokenizer.sha256) {
+        throw new CommandError(
+          `${place}: it was made with another tokenizer than ${store.path}; prepare it with the same one.`,
+        );
+      }
+      return { source: other.split("train"), weight: Number(weight) };
+    }),
+  );
 }
 
 /**

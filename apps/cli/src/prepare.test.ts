@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { someText, type Workplace, workplace } from "./command.testing.js";
+import { smallest, someText, type Workplace, workplace } from "./command.testing.js";
 
 let place: Workplace;
 let hub: Server;
@@ -122,6 +122,45 @@ describe("data prepare", () => {
     expect(outcome).toMatchObject({ code, stdout: "" });
     expect(existsSync(place.at("never"))).toBe(false);
     expect(existsSync(place.at("never.tmp"))).toBe(false);
+  });
+});
+
+describe("training on packed documents", () => {
+  it("of several stores mixed by weight", async () => {
+    const made = (from: string, out: string) =>
+      place.json(["data", "prepare", from, "--out", out, "--tokenizer", "mirror/tokenizers/own", "--name", out]);
+    place.write(
+      "more.jsonl",
+      documents
+        .slice(0, 30)
+        .map((text) => JSON.stringify({ text }))
+        .join("\n"),
+    );
+    await made("docs.jsonl", "first");
+    await made("more.jsonl", "second");
+    const flags = (mix: string) => [
+      ...smallest,
+      "--data",
+      "first",
+      "--set",
+      "order=packed",
+      "--set",
+      `mix=${mix}`,
+      "--steps",
+      "4",
+    ];
+    const trained = await place.json(["train", ...flags("second:0.5"), "--out", "mixed"]);
+    expect(trained).toMatchObject({ step: 4, vocabSize: 300 });
+    const state = readFileSync(place.at("mixed/step-4/training/state.json"), "utf8");
+    // 8 windows: 2 of 3 from the first store.
+    expect(JSON.parse(state).data).toMatchObject({ kind: "packed", taken: [5, 3] });
+    expect((await place.run(["train", ...flags("second"), "--out", "never"])).stderr).toContain(
+      'data.mix: "second" is not a store and its weight, such as stores/books:0.5.',
+    );
+    await place.json(["data", "prepare", "docs.jsonl", "--out", "letters"]);
+    expect((await place.run(["train", ...flags("letters:1"), "--out", "never"])).stderr).toContain(
+      "letters: it was made with another tokenizer than first",
+    );
   });
 });
 

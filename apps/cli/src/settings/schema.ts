@@ -36,6 +36,8 @@ const data = {
    * epoch, the state starting anew where a store's documents meet.
    */
   order: choice(["random", "rows", "packed"], "random"),
+  /** Further token stores, and their shares beside that of --data, which is 1: "stores/books:0.5,stores/code:2". For "packed". */
+  mix: text(""),
 };
 
 const train = {

@@ -24,7 +24,7 @@ describe("settings", () => {
     expect({ seed, model, data }).toEqual({
       seed: 0,
       model: { dModel: 32 },
-      data: { tokenizer: "bytes", valid: 0.2, test: 0, order: "random" },
+      data: { tokenizer: "bytes", valid: 0.2, test: 0, order: "random", mix: "" },
     });
   });
 

@@ -21,7 +21,7 @@ import { saveTokenizer, type Tokenizer } from "@diffmamba/tokenizer";
 import { type Evaluation, estimateMemory, type RunResult, type Sample, Trainer } from "@diffmamba/train";
 import { nodeHost, type StopSignals, showProgress, stopSignals } from "@diffmamba/train/node";
 import { chooseDevice, openDevice } from "../backends.js";
-import { findData, trainingStore } from "../data.js";
+import { findData, mixedStores, trainingStore } from "../data.js";
 import { UsageError } from "../errors.js";
 import { showEvaluation, showPreparation } from "../progress.js";
 import type { Settings } from "../settings/schema.js";
@@ -102,9 +102,13 @@ function createModel(config: ModelConfig, { seed, train }: Settings, device: Dev
   return model;
 }
 
-function batchesOf(source: TokenSplit, { data, train, seed }: Settings): Batches {
+async function batchesOf(store: TokenStore, { data, train, seed }: Settings): Promise<Batches> {
+  const source = store.split("train");
   const { batchSize, length } = train;
-  if (data.order === "packed") return packedBatches(source, { batchSize, length, seed });
+  if (data.order === "packed") {
+    return packedBatches([{ source, weight: 1 }, ...(await mixedStores(store, data.mix))], { batchSize, length, seed });
+  }
+  if (data.mix !== "") throw new UsageError('data.mix wants data.order "packed": only packed windows are mixed.');
   // The paper's code rotates its rows with seed 42 (its dataloaders/lm.py).
   return data.order === "rows"
     ? rowBatches(source, { batchSize, length, rotateSeed: 42 + seed })
@@ -248,7 +252,7 @@ class Run {
       schedule: scheduleOf(train),
       steps: train.steps,
       ...(train.clip > 0 && { maxNorm: train.clip }),
-      data: batchesOf(this.store.split("train"), settings),
+      data: await batchesOf(this.store, settings),
       microBatches: train.accumulate,
       files: nodeFiles(),
       folder: this.folder,
