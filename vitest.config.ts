@@ -44,6 +44,8 @@ export default defineConfig({
           pool: "forks",
           isolate: false,
           maxWorkers: 1,
+          // Drivers on the processor compile for long.
+          testTimeout: 240_000,
         },
       },
       "packages/backend-webgpu/vitest.browser.config.ts",

@@ -16,7 +16,7 @@ export default {
     name: "webgpu in Chromium",
     sequence: { groupOrder: 1 },
     include: ["src/**/*.browser.test.ts"],
-    testTimeout: 60_000,
+    testTimeout: 240_000,
     hookTimeout: 60_000,
     ...(executablePath !== undefined && {
       browser: {

@@ -1,5 +1,5 @@
-// The index of the first greatest element of a row. `lanes` threads side by side take a row (or one of its segments), each every
-// lanes-th item (an element, or with x_vec four), and join theirs as a tree. With several segments the best of each is
+// The index of the first greatest element of a row. u.lanes threads side by side take a row (or one of its segments), each every
+// u.lanes-th item (an element, or with x_vec four), and join theirs as a tree. With several segments the best of each is
 // written as a value and an index (HAS_best); another run, over those (HAS_found), joins them.
 
 #include grid
@@ -57,7 +57,7 @@ fn main(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let unit = linear_group(group, groups) * (256u / lanes) + lane / lanes;
+  let unit = linear_group(group, groups) * (256u / u.lanes) + lane / u.lanes;
   let inside = unit < u.units;
   let row = unit / u.segments;
   let segment = unit - row * u.segments;
@@ -66,19 +66,19 @@ fn main(
   if (inside) {
     let first = segment * u.segment_items;
     let end = min(first + u.segment_items, u.items);
-    for (var i = first + lane % lanes; i < end; i += lanes) {
+    for (var i = first + lane % u.lanes; i < end; i += u.lanes) {
       best = better(best, item_at(at.x, i));
     }
   }
   shared_best[lane] = best;
-  for (var width = lanes / 2u; width > 0u; width /= 2u) {
+  for (var width = u.lanes / 2u; width > 0u; width /= 2u) {
     workgroupBarrier();
-    if (lane % lanes < width) {
+    if (lane % u.lanes < width) {
       best = better(best, shared_best[lane + width]);
       shared_best[lane] = best;
     }
   }
-  if (inside && lane % lanes == 0u) {
+  if (inside && lane % u.lanes == 0u) {
     let place = at.y + segment;
     $out[u.out_at + place] = i32(best.index);
 #if HAS_best

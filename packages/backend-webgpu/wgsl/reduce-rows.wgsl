@@ -1,4 +1,4 @@
-// Reductions over rows: `lanes` threads side by side take a result (or one of its segments), each every lanes-th item of what it is
+// Reductions over rows: u.lanes threads side by side take a result (or one of its segments), each every u.lanes-th item of what it is
 // made of, and join theirs as a tree. An item is an element, or with x_vec four.
 
 #include grid
@@ -20,12 +20,12 @@ fn item_at(place: u32, i: u32) -> vec4<value_type> {
 fn joined(place: u32, first: u32, end: u32) -> value_type {
   var all = vec4<value_type>(start());
   var i = first;
-  for (; i + 3u * lanes < end; i += 4u * lanes) {
-    let low = join_four(item_at(place, i), item_at(place, i + lanes));
-    let high = join_four(item_at(place, i + 2u * lanes), item_at(place, i + 3u * lanes));
+  for (; i + 3u * u.lanes < end; i += 4u * u.lanes) {
+    let low = join_four(item_at(place, i), item_at(place, i + u.lanes));
+    let high = join_four(item_at(place, i + 2u * u.lanes), item_at(place, i + 3u * u.lanes));
     all = join_four(all, join_four(low, high));
   }
-  for (; i < end; i += lanes) {
+  for (; i < end; i += u.lanes) {
     all = join_four(all, item_at(place, i));
   }
   return join_all(all);
@@ -37,7 +37,7 @@ fn main(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let unit = linear_group(group, groups) * (256u / lanes) + lane / lanes;
+  let unit = linear_group(group, groups) * (256u / u.lanes) + lane / u.lanes;
   let inside = unit < u.units;
   let result = unit / u.segments;
   let segment = unit - result * u.segments;
@@ -45,17 +45,17 @@ fn main(
   var value = start();
   if (inside) {
     let first = segment * u.segment_items;
-    value = joined(at.x, first + lane % lanes, min(first + u.segment_items, u.items));
+    value = joined(at.x, first + lane % u.lanes, min(first + u.segment_items, u.items));
   }
   shared_values[lane] = value;
-  for (var width = lanes / 2u; width > 0u; width /= 2u) {
+  for (var width = u.lanes / 2u; width > 0u; width /= 2u) {
     workgroupBarrier();
-    if (lane % lanes < width) {
+    if (lane % u.lanes < width) {
       value = join(value, shared_values[lane + width]);
       shared_values[lane] = value;
     }
   }
-  if (inside && lane % lanes == 0u) {
+  if (inside && lane % u.lanes == 0u) {
     $out[u.out_at + at.y + segment] = value;
   }
 }

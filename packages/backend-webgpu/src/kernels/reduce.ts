@@ -123,10 +123,19 @@ function reduceRows(context: KernelContext, { op, x, out, kept, along }: Reducti
   const { use, constants } = operandOf(x, vec);
   context.run({
     shader: "reduce-rows",
-    constants: { ...constants, ...keptAt.constants, ...alongAt.constants, [`op_${op}`]: true, lanes },
+    constants: { ...constants, ...keptAt.constants, ...alongAt.constants, [`op_${op}`]: true },
     buffers: { x: use, out: to },
     writes: ["out"],
-    uniforms: { ...keptAt.uniforms, ...alongAt.uniforms, x_step: 1, units, segments, segment_items: length, items },
+    uniforms: {
+      ...keptAt.uniforms,
+      ...alongAt.uniforms,
+      x_step: 1,
+      lanes,
+      units,
+      segments,
+      segment_items: length,
+      items,
+    },
     groups,
   });
   if (last) return;
@@ -224,10 +233,10 @@ function argmaxRows(context: KernelContext, x: View, out: View): void {
   const found = last ? out : context.temporary([rows, segments], "i32");
   context.run({
     shader: "argmax",
-    constants: { ...constants, ...keptAt.constants, lanes },
+    constants: { ...constants, ...keptAt.constants },
     buffers: { x: use, out: found, best },
     writes: last ? ["out"] : ["out", "best"],
-    uniforms: { ...keptAt.uniforms, x_step: step, units, segments, segment_items: length, items },
+    uniforms: { ...keptAt.uniforms, x_step: step, lanes, units, segments, segment_items: length, items },
     groups,
   });
   if (best === undefined) return;
@@ -235,12 +244,13 @@ function argmaxRows(context: KernelContext, x: View, out: View): void {
   const join = shareRows(rows, segments);
   context.run({
     shader: "argmax",
-    constants: { ...typeConstant("x", best.dtype), ...joinedAt.constants, lanes: join.lanes },
+    constants: { ...typeConstant("x", best.dtype), ...joinedAt.constants },
     buffers: { x: best, found, out },
     writes: ["out"],
     uniforms: {
       ...joinedAt.uniforms,
       x_step: 1,
+      lanes: join.lanes,
       units: rows,
       segments: 1,
       segment_items: segments,
