@@ -151,7 +151,7 @@ describe("eval --tasks", () => {
       expect(outcome).toMatchObject({ code, stdout: "" });
     };
     await Promise.all(calls.map(refused));
-  });
+  }, 180_000);
 });
 
 describe("eval --by-position", () => {
@@ -187,7 +187,7 @@ describe("eval --by-position", () => {
     const page = place.read("both.html").toString();
     expect(page).toContain("Loss of a, b at each position of long documents");
     expect(page).toContain("the length of training windows");
-  });
+  }, 180_000);
 
   it("refuses what cannot be, by name", async () => {
     const calls: [string[], number, string][] = [
@@ -206,5 +206,5 @@ describe("eval --by-position", () => {
       expect(outcome.code).toBe(code);
     };
     await Promise.all(calls.map(refused));
-  });
+  }, 180_000);
 });
