@@ -37,7 +37,8 @@ Fault GpuDevice::open(int index, const void* fatbins, size_t length) {
   make_current();
   int major = 0;
   d.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device_);
-  overlaps_ = major >= 9;
+  // Only where there is machine code made for it: what the driver compiles from the PTX of sm_80 does not wait.
+  overlaps_ = major == 9 || major == 10 || major == 12;
   // The kernels' file: for each module its length in the first 8 of 16 bytes, then the module, up to a multiple of 16 bytes.
   const unsigned char* from = static_cast<const unsigned char*>(fatbins);
   for (const unsigned char* const end = from + length; from + 16 <= end;) {

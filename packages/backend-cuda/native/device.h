@@ -83,7 +83,7 @@ class GpuDevice {
   Fault mark();
 
   CUdevice device_ = 0;
-  /// Whether kernels can start before the one before them has ended: from sm_90 on.
+  /// Whether kernels can start before the one before them has ended: on sm_90, sm_100 and sm_120.
   bool overlaps_ = false;
   CUcontext context_ = nullptr;
   std::vector<CUmodule> modules_;
