@@ -1,6 +1,6 @@
 // Layer: CUDA kernels. The gradient of the Mamba-2 scan on the tensor cores: one block walks from a row's last tile to its first for
 // its columns of (H, P), the gradient of the state in registers. Knows summed decays and the states that enter the tiles. Gives
-// dB and dC of its columns alone, and the gradients of a and of x . dX, for ssd_sums.cu to finish.
+// dB and dC of its columns alone, and the gradients of a and of x . dX, for ssd_small.cu to finish.
 //
 // Floor at B 8, L 2048, H 24, P 64, N 128 in bf16: x, dy, dx and the states of the tiles are 250 MB, dB and dC by heads, written and
 // read, 400 MB: 0.22 ms at 3 TB/s; 4.2 M multiply-adds a tile of 64 tokens and head are 52 GFLOP, 0.09 ms at 600 TFLOP/s.
@@ -11,62 +11,7 @@
 //   dS <- e^{a_Q} dS + sum_i e^{a_i} g_i C_i^T
 #pragma once
 
-#include "ssd.cuh"
-
-struct SsdBackward {
-  const void* x;
-  const void* B;
-  const void* C;
-  const void* dy;
-  const float* D;
-  const float* dt;
-  const float* a;
-  const int* restarts;
-  const int* lengths;
-  /// The states that enter the tiles: either the saved ones (a tile a chunk), or (B, tiles, H, P, N padded) in T.
-  const float* states;
-  const void* fine;
-  const float* dfinal;
-  void* dx;
-  /// (B, tiles, blocks, 2, Q * N padded), dB and dC in the order of fragments.
-  void* partial;
-  /// (2, B, blocks of a head, H, tiles, Q): the gradient of dt_t A, and x_t . dX_t.
-  float* sums;
-  float* dinitial;
-  /// (B, H, P)
-  float* dD;
-  int x_pitch, B_pitch, C_pitch, dy_pitch, dx_pitch;
-  SsdSizes s;
-  int D_by_channel, aligned;
-};
-
-template <typename T, int N, int Q>
-struct SsdBackwardShared {
-  static constexpr int wide_n = N + 8, wide_q = Q + 8, strips = Q / 16;
-  alignas(16) T B[Q * wide_n];
-  T C[Q * wide_n];
-  T S[Q * wide_n];
-  T dS[Q * wide_n];
-  T x[Q * wide_q];
-  T g[Q * wide_q];
-  T K[Q * wide_q];
-  T W[Q * wide_q];
-  int restarts[Q];
-  float state_product[2 * strips];
-  /// By columns of 16: w_j x_j . dS B_j and x_j . dX_j.
-  float inner_state[strips][Q];
-  float inner[strips][Q];
-  float skip[Q];
-};
-
-/// What there is once for each head of a block; it follows the structure above.
-template <int Q>
-struct SsdBackwardHead {
-  float a[Q], dt[Q];
-  /// e^{a_i} and e^{a_Q - a_j}, 0 where the state does not come or go so far.
-  float enter[Q], leave[Q];
-  float rows[2][Q], columns[Q / 16][Q], from_state[2][Q];
-};
+#include "ssd_backward_parts.cuh"
 
 template <typename T, int N, int Q>
 __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
@@ -479,57 +424,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
     if (q > 0) load_all(q - 1, following);
     dS.template to_tile<T>(m.dS, strip * 16, n0);
 
-    // The gradient of dt_t A, in the order of tokens: a warp a head.
-    for (int r = warp; r < heads; r += 2 * strips) {
-      const SsdBackwardHead<Q>& h = head[r];
-      constexpr int each = Q / 32;
-      float later[each], earlier[each], xdX[each];
-      float product = 0.0f;
-      for (int w = 0; w < 2 * strips; w++) {
-        if (block.head_of(w % strips) == r) product += m.state_product[w];
-      }
-#pragma unroll
-      for (int k = 0; k < each; k++) {
-        const int t = lane * each + k;
-        later[k] = h.rows[0][t] + h.rows[1][t] + h.from_state[0][t] + h.from_state[1][t];
-        for (int i = t / 16; i < strips; i++) later[k] -= h.columns[i][t];
-        earlier[k] = xdX[k] = 0.0f;
-        for (int c = 0; c < strips; c++) {
-          if (block.head_of(c) != r) continue;
-          earlier[k] += m.inner_state[c][t];
-          xdX[k] += m.inner[c][t];
-        }
-      }
-      float sum_later = 0.0f, sum_earlier = 0.0f;
-#pragma unroll
-      for (int k = 0; k < each; k++) {
-        sum_later += later[k];
-        sum_earlier += earlier[k];
-      }
-      float after = sum_later, up_to = sum_earlier;
-#pragma unroll
-      for (int step = 1; step < 32; step <<= 1) {
-        const float down = __shfl_down_sync(kFullMask, after, step), up = __shfl_up_sync(kFullMask, up_to, step);
-        if (lane + step < 32) after += down;
-        if (lane >= step) up_to += up;
-      }
-      after -= sum_later;
-      up_to -= sum_earlier;
-      const long long plane = static_cast<long long>(gridDim.y) * s.blocks_per_head * s.heads * tiles * Q;
-      float* const to = p.sums + (((static_cast<long long>(b) * s.blocks_per_head + block.part) * s.heads + block.head + r) * tiles + q) * Q;
-      float sums[each];
-#pragma unroll
-      for (int k = 0; k < each; k++) {
-        sums[k] = up_to + product;
-        up_to += earlier[k];
-      }
-#pragma unroll
-      for (int k = each - 1; k >= 0; k--) {
-        after += later[k];
-        to[lane * each + k] = sums[k] + after;
-        to[plane + lane * each + k] = xdX[k];
-      }
-    }
+    for (int r = warp; r < heads; r += 2 * strips) ssd_sum_decays<T, N, Q>(p, m, head[r], block, r, q);
     tokens = following;
   }
 

@@ -1,5 +1,5 @@
 // Layer: CUDA kernels. The Mamba-2 scan on the tensor cores: one block walks over the tiles of a row for its columns of (H, P), the
-// state in registers. Knows decays that are summed already (ssd_decays.cu). Knows no gradient.
+// state in registers. Knows decays that are summed already (ssd_small.cu). Knows no gradient.
 //
 // Floor at B 8, L 2048, H 24, P 64, N 128 in bf16: x, y, B, C once are 110 MB, 0.037 ms at 3 TB/s (0.053 ms with states
 // every 256 tokens); 1.8 M multiply-adds a tile of 64 tokens and head are 22.5 GFLOP, 0.04 ms at 600 TFLOP/s. Matrices C B^T and
