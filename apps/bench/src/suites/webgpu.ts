@@ -6,7 +6,7 @@ import { modelCases } from "./webgpu/model.js";
 import { bandwidthCases, limitCases, productCases, scanCases } from "./webgpu/ops.js";
 
 /** A sample must be long beside the time that it takes to hear that the work is done. */
-const SAMPLE_SECONDS = 0.03;
+const SAMPLE_SECONDS = 0.1;
 
 export const webgpu: Suite = {
   name: "webgpu",
