@@ -11,6 +11,7 @@ import {
   type View,
 } from "@diffmamba/tensor";
 import { type Argument, f32, i32, ints, isAligned, type KernelContext, pointer } from "../context.js";
+import { clearRows } from "./rows.js";
 import { type SsdPlan, STEP_TOKENS, ssdPlan } from "./ssdPlan.js";
 
 /** Parts of a row that the gradients of A and dt's bias are summed over by themselves first. */
@@ -161,6 +162,7 @@ export const ssdKernels = (context: KernelContext): Pick<Kernels, "ssdScan" | "s
     const fine = several ? context.temporary([batch, tiles, heads, headDim, padded], x.dtype) : undefined;
     const y = z && inputs.dy ? context.temporary(rows, x.dtype) : undefined;
     if (fine || y) launchForward(context, plan, inputs, steps, { start: states, y, fine });
+    if (dz && !inputs.dy) clearRows(context, dz);
     const dy = y && inputs.dy ? gateBackward(context, plan, inputs, y, inputs.dy, dz) : inputs.dy;
 
     const partial = dB || dC ? context.temporary([batch, tiles, blocks, 2, tile * padded], x.dtype) : undefined;
