@@ -27,7 +27,11 @@ const rows = [
 const letters = () => ({ push: (token: number) => String.fromCharCode(97 + token), end: () => "" });
 
 /** Both ways, and how often kernel calls were recorded. */
-async function both(options: GenerateOptions, prompt: readonly number[] | readonly (readonly number[])[] = rows, on = model) {
+async function both(
+  options: GenerateOptions,
+  prompt: readonly number[] | readonly (readonly number[])[] = rows,
+  on = model,
+) {
   let recordings = 0;
   const record = device.record.bind(device);
   device.record = (fn) => {
@@ -57,16 +61,22 @@ describe("decoding on the device", () => {
     }
   });
 
-  it.each([{ topK: 3 }, { topP: 0.6 }, { minP: 0.2 }, { topK: 9, topP: 0.9, minP: 0.05, temperature: 1.4 }])("with %j", async (options) => {
-    const { host, onDevice } = await both({ maxTokens: 12, seed: [1, 2, 9], ...options });
-    expect(onDevice).toEqual(host);
-  });
+  it.each([{ topK: 3 }, { topP: 0.6 }, { minP: 0.2 }, { topK: 9, topP: 0.9, minP: 0.05, temperature: 1.4 }])(
+    "with %j",
+    async (options) => {
+      const { host, onDevice } = await both({ maxTokens: 12, seed: [1, 2, 9], ...options });
+      expect(onDevice).toEqual(host);
+    },
+  );
 
   it("ends rows at end tokens and stop strings, and gives probabilities and text", async () => {
     const [first] = await complete(model, rows, { maxTokens: 4, seed: 2 });
     const options = { maxTokens: 6, seed: 2, eos: first.tokens[1], decode: letters, stop: "zz", logprobs: true };
     const { host, onDevice } = await both(options);
-    const close = host.map(({ logprobs, ...rest }) => ({ ...rest, logprobs: logprobs?.map((p) => expect.closeTo(p, 4)) }));
+    const close = host.map(({ logprobs, ...rest }) => ({
+      ...rest,
+      logprobs: logprobs?.map((p) => expect.closeTo(p, 4)),
+    }));
     expect(onDevice).toEqual(close);
     expect(onDevice[0].finished).toBe("eos");
   });
