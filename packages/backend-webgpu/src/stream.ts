@@ -254,16 +254,18 @@ export class Stream {
   #encode(commands: readonly Command[]): GPUCommandBuffer {
     const encoder = this.device.createCommandEncoder();
     let pass: GPUComputePassEncoder | undefined;
+    // The pipeline that the pass has.
+    let set: Pipeline | undefined;
     for (const command of commands) {
       if ("from" in command) {
         pass?.end();
-        pass = undefined;
+        [pass, set] = [undefined, undefined];
         encoder.copyBufferToBuffer(command.from, command.fromOffset, command.to, 0, command.bytes);
-      } else {
-        pass ??= encoder.beginComputePass();
-        if ("commands" in command) encodeDispatches(pass, command.commands);
-        else encodeDispatch(pass, command, undefined);
+        continue;
       }
+      pass ??= encoder.beginComputePass();
+      if ("commands" in command) for (const recorded of command.commands) set = encodeDispatch(pass, recorded, set);
+      else set = encodeDispatch(pass, command, set);
     }
     pass?.end();
     return encoder.finish();
@@ -273,19 +275,13 @@ export class Stream {
 /** The dynamic offsets of each dispatch of a chunk. */
 const offsetsOf: readonly (readonly number[])[] = Array.from({ length: BATCH }, (_, i) => [i * UNIFORM_BYTES]);
 
-function encodeDispatch(pass: GPUComputePassEncoder, command: DispatchCommand, before: Pipeline | undefined): void {
+/** @returns the pipeline that the pass has then */
+function encodeDispatch(pass: GPUComputePassEncoder, command: DispatchCommand, set: Pipeline | undefined) {
   const { pipeline, group, offsets, x, y } = command;
   // One that did not compile: its error is reported, and what follows is void.
-  if (pipeline.gpu === undefined) return;
-  if (pipeline !== before) pass.setPipeline(pipeline.gpu);
+  if (pipeline.gpu === undefined) return set;
+  if (pipeline !== set) pass.setPipeline(pipeline.gpu);
   pass.setBindGroup(0, group, offsets as number[]);
   pass.dispatchWorkgroups(x, y);
-}
-
-function encodeDispatches(pass: GPUComputePassEncoder, commands: readonly DispatchCommand[]): void {
-  let before: Pipeline | undefined;
-  for (const command of commands) {
-    encodeDispatch(pass, command, before);
-    before = command.pipeline;
-  }
+  return pipeline;
 }

@@ -135,6 +135,50 @@ export interface Extras {
   readonly uniforms?: Dispatch["uniforms"];
 }
 
+/** What a dispatch is but for its buffers: it follows from layouts, types and flags. */
+interface Plan {
+  readonly constants: Flags;
+  readonly uniforms: Readonly<Record<string, number>>;
+  /** Which operands are seen as vectors, the output first. */
+  readonly vectors: readonly boolean[];
+  readonly groups: number;
+}
+
+/** Plans by what they follow from: the same few come again in every step. */
+const plans = new Map<string, Plan>();
+const MOST_PLANS = 4096;
+
+function planKey(shader: ShaderName, flags: Flags | undefined, inputs: readonly View[], out: View): string {
+  let key: string = shader;
+  for (const flag in flags) if (flags[flag]) key += ` ${flag}`;
+  key += `|${out.dtype}${out.offset & 3}|${out.shape}|${out.strides}`;
+  for (const { dtype, offset, strides } of inputs) key += `|${dtype}${offset & 3}|${strides}`;
+  return key;
+}
+
+function makePlan(inputs: readonly View[], out: View, flags: Flags | undefined): Plan {
+  const { axes, items, constants, accesses, steps } = chooseForm([out, ...inputs]);
+  const chosen: Flags = { ...constants, ...flags, ...typeConstant("out", out.dtype) };
+  const uniforms: Record<string, number> = { items, elements: sizeOf(out.shape) };
+  for (const [i, view] of inputs.entries()) {
+    const name = operandNames[i];
+    Object.assign(chosen, typeConstant(name, view.dtype));
+    if (accesses[i] !== "each") chosen[`${name}_${accesses[i]}`] = true;
+    uniforms[`${name}_step`] = steps[i + 1];
+  }
+  const places = axesArguments("item", axes);
+  const all = { ...chosen, ...places.constants };
+  return {
+    constants: Object.fromEntries(Object.entries(all).filter(([, is]) => is)),
+    uniforms: { ...uniforms, ...places.uniforms },
+    vectors: [constants.out_vec === true, ...accesses.map((access) => access === "vec")],
+    groups: Math.ceil(items / GROUP_ITEMS),
+  };
+}
+
+/** The names of what is written. */
+const written = ["out"];
+
 /** Runs an elementwise shader over views of one shape. A packed output has whole words. */
 export function runElementwise(
   context: KernelContext,
@@ -143,27 +187,18 @@ export function runElementwise(
   out: View,
   { flags, uniforms: told }: Extras = {},
 ): void {
-  const { axes, items, constants, accesses, steps } = chooseForm([out, ...inputs]);
-  const buffers: Record<string, BufferUse> = { out: constants.out_vec ? { view: out, vec: 4 } : out };
-  const chosen: Flags = { ...constants, ...flags, ...typeConstant("out", out.dtype) };
-  const uniforms: Record<string, number> = { items, elements: sizeOf(out.shape) };
-  for (const [i, view] of inputs.entries()) {
-    const name = operandNames[i];
-    buffers[name] = accesses[i] === "vec" ? { view, vec: 4 } : view;
-    Object.assign(
-      chosen,
-      typeConstant(name, view.dtype),
-      accesses[i] !== "each" && { [`${name}_${accesses[i]}`]: true },
-    );
-    uniforms[`${name}_step`] = steps[i + 1];
+  const key = planKey(shader, flags, inputs, out);
+  let plan = plans.get(key);
+  if (plan === undefined) {
+    if (plans.size >= MOST_PLANS) plans.clear();
+    plan = makePlan(inputs, out, flags);
+    plans.set(key, plan);
   }
-  const places = axesArguments("item", axes);
-  context.run({
-    shader,
-    constants: { ...chosen, ...places.constants },
-    buffers,
-    writes: ["out"],
-    uniforms: { ...uniforms, ...places.uniforms, ...told },
-    groups: Math.ceil(items / GROUP_ITEMS),
-  });
+  const { constants, uniforms, vectors, groups } = plan;
+  const buffers: Record<string, BufferUse> = { out: vectors[0] ? { view: out, vec: 4 } : out };
+  for (let i = 0; i < inputs.length; i++) {
+    buffers[operandNames[i]] = vectors[i + 1] ? { view: inputs[i], vec: 4 } : inputs[i];
+  }
+  const numbers = told === undefined ? uniforms : { ...uniforms, ...told };
+  context.run({ shader, constants, buffers, writes: written, uniforms: numbers, groups });
 }
