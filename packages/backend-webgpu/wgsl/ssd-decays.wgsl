@@ -7,31 +7,23 @@
 const heads = 16u;
 const width = 17u;
 
-var<workgroup> raw: array<f32, 64 * 17>;
 var<workgroup> steps: array<f32, 64 * 17>;
 var<workgroup> sums: array<f32, 64 * 17>;
+#if slopes
+var<workgroup> dt_slopes: array<f32, 64 * 17>;
+#endif
 // Of each token: whether it begins a later sequence, and then the first token that it sees, and whether it sees what lies before.
 var<workgroup> begins: array<u32, 64>;
 var<workgroup> sight: array<u32, 64>;
 var<workgroup> sees: array<u32, 64>;
 
-fn step_of(x: f32) -> f32 {
 #if softplus_dt
-  return softplus(x);
+fn step_of(x: f32) -> f32 { return softplus(x); }
+fn slope_of(x: f32) -> f32 { return sigmoid(x); }
 #else
-  return x;
+fn step_of(x: f32) -> f32 { return x; }
+fn slope_of(x: f32) -> f32 { return 1.0; }
 #endif
-}
-
-fn slope_of(x: f32) -> f32 {
-  let value = step_of(x);
-  let inside = value >= u.low && value <= u.high;
-#if softplus_dt
-  return select(0.0, sigmoid(x), inside);
-#else
-  return select(0.0, 1.0, inside);
-#endif
-}
 
 @compute @workgroup_size(256)
 fn main(
@@ -68,20 +60,26 @@ fn main(
   for (var i = lane; i < 64u * heads; i += 256u) {
     let t = i / heads;
     let head = head0 + i % heads;
-    var value = 0.0;
+    let at = t * width + i % heads;
+    steps[at] = 0.0;
+    sums[at] = 0.0;
+#if slopes
+    dt_slopes[at] = 0.0;
+#endif
     if (t < count && head < u.heads) {
-      value = $dt[u.dt_at + (token0 + t) * u.dt_pitch + head];
+      var value = $dt[u.dt_at + (token0 + t) * u.dt_pitch + head];
 #if HAS_dtBias
       value += $dtBias[u.dtBias_at + head];
 #endif
       let step = step_of(value);
       // NaN stays, which `max` and `min` may lose.
-      steps[t * width + i % heads] = select(min(max(step, u.low), u.high), step, is_nan(step));
-    } else {
-      steps[t * width + i % heads] = 0.0;
+      steps[at] = select(min(max(step, u.low), u.high), step, is_nan(step));
+#if slopes
+      if (step >= u.low && step <= u.high) {
+        dt_slopes[at] = slope_of(value);
+      }
+#endif
     }
-    raw[t * width + i % heads] = value;
-    sums[t * width + i % heads] = 0.0;
   }
   workgroupBarrier();
   if (lane < heads && head0 + lane < u.heads) {
@@ -122,7 +120,9 @@ fn main(
     $pairs[at + 128u] = select(0.0, exp(sum), sees[t] == 1u);
     $pairs[at + 192u] = select(0.0, exp(sums[last * width + local] - sum), inside && t >= sight[last]);
     $pairs[at + 256u] = f32(sight[t]);
-    $pairs[at + 320u] = select(0.0, slope_of(raw[t * width + local]), inside);
+#if slopes
+    $pairs[at + 320u] = dt_slopes[t * width + local];
+#endif
     if (t == 0u) {
       $pairs[at + 384u] = select(select(0.0, exp(sums[last * width + local]), sees[last] == 1u), 1.0, count == 0u);
       $pairs[at + 385u] = f32(count);

@@ -28,8 +28,8 @@ export function piecesOf(length: number, chunkSize: number): Pieces {
 
 /**
  * The flag by which `#repeat` writes out copies: a GPU keeps arrays in registers if every index is a constant. For a driver on the
- * processor, whose subgroups are small, shaders would only take longer to compile.
+ * processor shaders would only take longer to compile.
  */
 export function unrolling({ limits }: KernelContext): { readonly unrolled: boolean } {
-  return { unrolled: limits.subgroups && limits.subgroupMax >= 16 };
+  return { unrolled: !limits.fallback };
 }

@@ -120,15 +120,22 @@ function limitsOf({ dtLimit: [low, high] }: SsdOptions) {
   return { low: f32(Math.max(low, -GREATEST)), high: f32(Math.min(high, GREATEST)) };
 }
 
-/** Decays and C B^T: what lib/ssd-decays.wgsl describes. */
-export function makePairs(context: KernelContext, ssd: Ssd, inputs: SsdInputs, options: SsdOptions, seen: Seen): View {
+/** Decays and C B^T: what lib/ssd-decays.wgsl describes; with `slopes`, which backward needs. */
+export function makePairs(
+  context: KernelContext,
+  ssd: Ssd,
+  inputs: SsdInputs,
+  options: SsdOptions,
+  seen: Seen,
+  slopes: boolean,
+): View {
   const { all, heads, groups, productsFrom, uniforms } = ssd;
   const { dt, A, dtBias, seqIdx, lengths } = inputs;
   const pairs = context.temporary([productsFrom + all * groups * MATRIX_SIZE]);
   const headTiles = Math.ceil(heads / DECAY_HEADS);
   context.run({
     shader: "ssd-decays",
-    constants: { softplus_dt: options.dtSoftplus },
+    constants: { softplus_dt: options.dtSoftplus, slopes },
     buffers: { dt, A, dtBias, seqIdx, lengths, pairs },
     writes: ["pairs"],
     uniforms: {
@@ -276,7 +283,7 @@ export const ssdScanKernels = (context: KernelContext): Forward => {
       const { headSize, units, pieces } = ssd;
       const rows = { x: asRows(x), B: asRows(B), C: asRows(C), z: asRows(z), y: asRows(y) };
       const seen = new Seen(context, [headSize, ssd.states], rows, { initialState, finalState, states });
-      const pairs = makePairs(context, ssd, inputs, options, seen);
+      const pairs = makePairs(context, ssd, inputs, options, seen, false);
       // Where a piece is a chunk, what is saved is what enters the pieces.
       const S = states && pieces.per === 1 ? states : context.temporary([units, headSize, ssd.states]);
       sumOuter(context, ssd, { x, B, out: S, pairs }, seen, false);

@@ -60,7 +60,7 @@ export const ssdScanBackwardKernels = (context: KernelContext): Backward => {
       );
       const { constants } = seen;
       const vec = (view: View) => ({ view, vec: 4 as const });
-      const pairs = makePairs(context, ssd, inputs, options, seen);
+      const pairs = makePairs(context, ssd, inputs, options, seen, true);
       const stateShape = [units, headSize, ssd.states];
       let S: View = states;
       if (pieces.per > 1) {

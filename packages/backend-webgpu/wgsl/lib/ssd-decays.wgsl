@@ -1,7 +1,7 @@
 // What the passes of the Mamba-2 scan know of a unit: a head in a piece of time. `pairs` begins with 97 vectors for each unit, which
 // hold 64 numbers a token, of as many tokens: dt; a, the sum of dt A from where its sequence or the piece begins up to and with it;
 // since, e^a (0 where no state from before the piece is seen); until, e^(a_last - a) (0 where the piece's last token does not see it);
-// the first token that it sees (64 for padding and past the end); the slope of dt by what it was made of. Then: what the piece keeps
+// the first token that it sees (64 for padding and past the end); in backward, the slope of dt by what it was made of. Then: what the piece keeps
 // of a state, and how many of its tokens are no padding. Behind them, from u.products_from on, lie matrices of 64 x 64: C_i . B_j.
 
 const unit_vectors = 97u;
