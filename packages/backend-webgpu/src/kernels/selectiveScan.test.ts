@@ -2,9 +2,12 @@
 // counts of states that do and do not fill fours and teams, packed and padded.
 
 import { type SelectiveScanTensors, selectiveScan } from "@diffmamba/tensor";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { describeWithDevice } from "./device.testing.js";
 import { expectLikeReference, numbers, whole } from "./routines.testing.js";
+
+// A driver on the processor compiles the shaders of a first test for half a minute, and longer beside other work.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 interface Size {
   readonly name: string;
