@@ -65,7 +65,9 @@ async function runExample(code: string): Promise<string> {
       format: "esm",
       target: "node20",
       conditions: ["@diffmamba/source"],
-      banner: { js: 'import { createRequire as requireOf } from "node:module"; const require = requireOf(import.meta.url);' },
+      banner: {
+        js: 'import { createRequire as requireOf } from "node:module"; const require = requireOf(import.meta.url);',
+      },
       logLevel: "silent",
     });
     return (await promisify(execFile)(process.execPath, [outfile], { cwd, timeout: 60_000 })).stdout;

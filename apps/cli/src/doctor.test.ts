@@ -19,6 +19,8 @@ describe.runIf(process.platform === "linux")("doctor on Linux", () => {
     const webgpu = backends.find(({ name }) => name === "webgpu");
     expect(webgpu?.available).toBe(false);
     // Without the loader, that it is missing comes first.
-    expect(webgpu?.reason).toMatch(/apt-get install (libvulkan1|chromium)|VK_ICD_FILENAMES names .*\/nowhere\/icd\.json/);
+    expect(webgpu?.reason).toMatch(
+      /apt-get install (libvulkan1|chromium)|VK_ICD_FILENAMES names .*\/nowhere\/icd\.json/,
+    );
   });
 });
