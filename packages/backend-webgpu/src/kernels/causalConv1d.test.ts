@@ -2,7 +2,7 @@
 
 import { causalConv1d } from "@diffmamba/tensor";
 import { expect, it } from "vitest";
-import { describeWithDevice } from "./device.testing.js";
+import { describeThoroughly } from "./device.testing.js";
 import { expectLikeReference, numbers, whole } from "./routines.testing.js";
 
 interface Size {
@@ -31,7 +31,7 @@ function ends({ batch, length }: Size): number[] {
   return Array.from({ length: batch }, (_, b) => [length - 2, 0, 1, length + 5, -1][b % 5]);
 }
 
-describeWithDevice("causalConv1d on WebGPU", (device) => {
+describeThoroughly("causalConv1d on WebGPU", (device) => {
   for (const size of sizes) {
     const { name, batch, length, channels, width } = size;
     const inputs = {

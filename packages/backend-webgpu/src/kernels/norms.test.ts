@@ -2,7 +2,7 @@
 
 import { layerNorm, rmsNorm } from "@diffmamba/tensor";
 import { expect, it } from "vitest";
-import { describeWithDevice } from "./device.testing.js";
+import { describeThoroughly } from "./device.testing.js";
 import { expectLikeReference, numbers } from "./routines.testing.js";
 
 /** Rows x width, by what is particular about them. */
@@ -13,7 +13,7 @@ const sizes = [
   ["rows of more workgroups than one", 700, 12],
 ] as const;
 
-describeWithDevice("norms on WebGPU", (device) => {
+describeThoroughly("norms on WebGPU", (device) => {
   for (const [name, rows, width] of sizes) {
     for (const normBeforeGate of [undefined, false, true]) {
       const gate = normBeforeGate === undefined ? "no gate" : `gate ${normBeforeGate ? "after" : "before"} the norm`;

@@ -3,7 +3,7 @@
 
 import { type SelectiveScanTensors, selectiveScan } from "@diffmamba/tensor";
 import { expect, it, vi } from "vitest";
-import { describeWithDevice } from "./device.testing.js";
+import { describeThoroughly } from "./device.testing.js";
 import { expectLikeReference, numbers, whole } from "./routines.testing.js";
 
 // A driver on the processor compiles the shaders of a first test for half a minute, and longer beside other work.
@@ -49,7 +49,7 @@ function ends({ batch, length }: Size): number[] {
   return Array.from({ length: batch }, (_, b) => [Math.ceil(length / 2), 0, 1][b % 3]);
 }
 
-describeWithDevice("selectiveScan on WebGPU", (device) => {
+describeThoroughly("selectiveScan on WebGPU", (device) => {
   for (const size of sizes) {
     const { name, batch, length, chunkSize } = size;
     it(name, () =>

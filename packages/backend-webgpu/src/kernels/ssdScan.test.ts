@@ -3,7 +3,7 @@
 
 import { type SsdTensors, ssdScan } from "@diffmamba/tensor";
 import { expect, it, vi } from "vitest";
-import { describeWithDevice } from "./device.testing.js";
+import { describeThoroughly } from "./device.testing.js";
 import { expectLikeReference, numbers, whole } from "./routines.testing.js";
 
 // A driver on the processor compiles the shaders of a first test for half a minute, and longer beside other work.
@@ -86,7 +86,7 @@ function ends({ batch, length }: Size): number[] {
   return Array.from({ length: batch }, (_, b) => [Math.ceil(length / 2), 0, 1][b % 3]);
 }
 
-describeWithDevice("ssdScan on WebGPU", (device) => {
+describeThoroughly("ssdScan on WebGPU", (device) => {
   for (const size of sizes) {
     const { name, batch, length, chunkSize } = size;
     it(name, () =>
