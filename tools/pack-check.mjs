@@ -119,7 +119,7 @@ export async function packPrebuilt(target, packages) {
   writeFileSync(file, JSON.stringify(manifest));
   const tarball = await packFolder(folder, target);
   const own = path.join(target, platform);
-  const name = writePlatformPackage(platform, addon, manifest, own);
+  const name = writePlatformPackage(platform, [addon], manifest, own);
   const prebuilt = { name, tarball: await packFolder(own, target) };
   return { packages: packages.map((one) => (one === backend ? { ...one, tarball } : one)), prebuilt };
 }
