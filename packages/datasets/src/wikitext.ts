@@ -129,13 +129,12 @@ export function countedLines(source: TextSource, split: Split, expected: WikiTex
  */
 export async function prepareWikiText(options: WikiTextOptions, expected = wikiText103): Promise<TokenStore> {
   const { files, from, level, lineEnds = "standard", tokenizer, ...rest } = options;
-  const sources = Object.fromEntries(
-    await Promise.all(
-      splits.map(
-        async (split) => [split, countedLines(await findLines(files, from, level, split), split, expected)] as const,
-      ),
-    ),
-  ) as Record<Split, TextSource>;
+  // One after the other: of several that are missing, the first is named.
+  const found: [Split, TextSource][] = [];
+  for (const split of splits) {
+    found.push([split, countedLines(await findLines(files, from, level, split), split, expected)]);
+  }
+  const sources = Object.fromEntries(found) as Record<Split, TextSource>;
   if (level === "raw") {
     const common = { ...rest, files, source: sources, name: "wikitext-103-raw", boundaries: false };
     return prepareDocuments({ ...common, ...(tokenizer && { tokenizer }) });
