@@ -15,8 +15,7 @@ export interface CudaOptions extends DeviceOptions {
   /** Whether f32 matrix products may round their factors to TF32 (10 bits of mantissa), several times as fast. False by default. */
   readonly tf32?: boolean;
   /**
-   * False: backward makes norms and convolutions again instead of holding them, for a fifth less memory and a tenth less speed.
-   * True by default.
+   * False: backward makes norms and convolutions again instead of holding them: less memory, and more time. True by default.
    */
   readonly holdOutputs?: boolean;
   /** False: own kernels for matrix products, also where cuBLASLt is there. */
