@@ -21,10 +21,10 @@ interface BackendEntry {
 }
 
 /**
- * A backend in a package of its own, which need not be installed. Such a package, or its entry `entry`, exports a function of the
- * backend's name that gives a device.
+ * A backend in a package of its own, which need not be installed. Such a package exports a function of the backend's name that gives a
+ * device. `load` imports it, written out so that a bundler finds it.
  */
-function optional(name: string, entry = ""): BackendEntry {
+function optional(name: string, load: () => Promise<object>): BackendEntry {
   const specifier = `@diffmamba/backend-${name}`;
   return {
     name,
@@ -32,7 +32,7 @@ function optional(name: string, entry = ""): BackendEntry {
     async open() {
       let module: Record<string, unknown>;
       try {
-        module = await import(`${specifier}${entry}`);
+        module = (await load()) as Record<string, unknown>;
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         if (code !== "ERR_MODULE_NOT_FOUND" || !message.includes(`'${specifier}'`)) throw error;
@@ -48,8 +48,8 @@ function optional(name: string, entry = ""): BackendEntry {
 const backends: readonly BackendEntry[] = [
   { name: "cpu", hasThreads: true, open: cpu },
   { name: "reference", hasThreads: false, open: async () => reference() },
-  optional("webgpu", "/node"),
-  optional("cuda"),
+  optional("webgpu", () => import("@diffmamba/backend-webgpu/node")),
+  optional("cuda", () => import("@diffmamba/backend-cuda")),
 ];
 
 export const backendNames: readonly string[] = backends.map(({ name }) => name);
