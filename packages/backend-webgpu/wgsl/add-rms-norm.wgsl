@@ -56,11 +56,12 @@ fn main(
   // Loads are unconditional, so that all of them are under way at once.
   var values: array<item, held>;
   var squares = item(0.0);
-  for (var k = 0u; k < held; k++) {
-    let i = first + k * team;
-    values[k] = sum_at(row, min(i, u.items - 1u));
-    squares += select(item(0.0), values[k] * values[k], i < u.items);
-  }
+#repeat k held
+  values[@k] = sum_at(row, min(first + @k * team, u.items - 1u));
+#endrepeat
+#repeat k held
+  squares += select(item(0.0), values[@k] * values[@k], first + @k * team < u.items);
+#endrepeat
   for (var i = first + held * team; i < u.items; i += team) {
     let value = sum_at(row, i);
     squares += value * value;
@@ -69,12 +70,11 @@ fn main(
   if (!inside) {
     return;
   }
-  for (var k = 0u; k < held; k++) {
-    let i = first + k * team;
-    if (i < u.items) {
-      store(row, i, values[k], rstd);
-    }
+#repeat k held
+  if (first + @k * team < u.items) {
+    store(row, first + @k * team, values[@k], rstd);
   }
+#endrepeat
   for (var i = first + held * team; i < u.items; i += team) {
     store(row, i, sum_at(row, i), rstd);
   }

@@ -45,17 +45,17 @@ fn take_token(state: ptr<function, State>, piece: Piece, step: u32, x: item, dy:
 #endif
   slope = select(item(0.0), slope, piece.inside && t < u.length && reach >= 0);
   var parts: Window;
-  for (var k = 0u; k < width; k++) {
-    parts[k] = weights[k] * slope;
-  }
+#repeat k width
+  parts[@k] = weights[@k] * slope;
+#endrepeat
   parts = seen(parts, t, reach);
-  for (var k = 0u; k < width; k++) {
-    gradients[k] += parts[k];
-  }
+#repeat k width
+  gradients[@k] += parts[@k];
+#endrepeat
   if (step < run) {
-    for (var k = 0u; k < width; k++) {
-      (*state).dweights[k] += slope * inputs[k];
-    }
+#repeat k width
+    (*state).dweights[@k] += slope * inputs[@k];
+#endrepeat
     (*state).dbias += slope;
   }
   (*state).window = window;
@@ -122,12 +122,12 @@ fn main(
     take_token(&state, piece, step + 3u, x3, dy3, weights, bias);
   }
 #if HAS_partial
-  for (var k = 0u; k < width; k++) {
-    let sum = sum_teams(state.dweights[k], lane);
-    if (lane < team && column < u.columns) {
-      store_partial(block, column, k, sum);
-    }
+#repeat k width
+  let sum_of_tap = sum_teams(state.dweights[@k], lane);
+  if (lane < team && column < u.columns) {
+    store_partial(block, column, @k, sum_of_tap);
   }
+#endrepeat
   let sum = sum_teams(state.dbias, lane);
   if (lane < team && column < u.columns) {
     store_partial(block, column, width, sum);

@@ -35,25 +35,25 @@ fn main(
     let rstd = $rstd[u.rstd_at + row];
     var normalised: array<item, held>;
     var slopes: array<item, held>;
-    for (var k = 0u; k < held; k++) {
-      let i = min(first + k * team, u.items - 1u);
-      normalised[k] = $x[x_row + i];
-      slopes[k] = $dy[dy_row + i];
-    }
+#repeat k held
+    let i = min(first + @k * team, u.items - 1u);
+    normalised[@k] = $x[x_row + i];
+    slopes[@k] = $dy[dy_row + i];
+#endrepeat
     var sum = item(0.0);
     var products = item(0.0);
-    for (var k = 0u; k < held; k++) {
-      let i = min(first + k * team, u.items - 1u);
-      let counts = inside && first + k * team < u.items;
-      let dy = select(item(0.0), slopes[k], counts);
-      normalised[k] = (normalised[k] - mean) * rstd;
-      slopes[k] = dy * $weight[u.weight_at + i];
-      let product = select(item(0.0), normalised[k], counts) * dy;
-      dweight[k] += product;
-      dbias[k] += dy;
-      sum += slopes[k];
-      products += product * $weight[u.weight_at + i];
-    }
+#repeat k held
+    let i = min(first + @k * team, u.items - 1u);
+    let counts = inside && first + @k * team < u.items;
+    let dy = select(item(0.0), slopes[@k], counts);
+    normalised[@k] = (normalised[@k] - mean) * rstd;
+    slopes[@k] = dy * $weight[u.weight_at + i];
+    let product = select(item(0.0), normalised[@k], counts) * dy;
+    dweight[@k] += product;
+    dbias[@k] += dy;
+    sum += slopes[@k];
+    products += product * $weight[u.weight_at + i];
+#endrepeat
     for (var i = first + held * team; i < u.items; i += team) {
       let dy = $dy[dy_row + i];
       let product = ($x[x_row + i] - mean) * rstd * dy;
@@ -73,12 +73,11 @@ fn main(
 #if HAS_dx
     if (inside) {
       let dx_row = u.dx_at + row * u.dx_pitch;
-      for (var k = 0u; k < held; k++) {
-        let i = first + k * team;
-        if (i < u.items) {
-          $dx[dx_row + i] = rstd * (slopes[k] - item(means.x) - normalised[k] * means.y);
-        }
+#repeat k held
+      if (first + @k * team < u.items) {
+        $dx[dx_row + first + @k * team] = rstd * (slopes[@k] - item(means.x) - normalised[@k] * means.y);
       }
+#endrepeat
       for (var i = first + held * team; i < u.items; i += team) {
         let value = ($x[x_row + i] - mean) * rstd;
         let slope = $dy[dy_row + i] * $weight[u.weight_at + i];
@@ -87,19 +86,19 @@ fn main(
     }
 #endif
   }
-  for (var k = 0u; k < held; k++) {
-    let i = lane + k * team;
+#repeat k held
+  let i = lane + @k * team;
 #if HAS_partial
-    let sum = sum_teams(dweight[k], lane);
-    if (lane < team && i < u.items) {
-      $partial[u.partial_at + block * u.items + i] = sum;
-    }
+  let sum = sum_teams(dweight[@k], lane);
+  if (lane < team && i < u.items) {
+    $partial[u.partial_at + block * u.items + i] = sum;
+  }
 #endif
 #if HAS_partial_bias
-    let sum_bias = sum_teams(dbias[k], lane);
-    if (lane < team && i < u.items) {
-      $partial_bias[u.partial_bias_at + block * u.items + i] = sum_bias;
-    }
-#endif
+  let sum_bias = sum_teams(dbias[@k], lane);
+  if (lane < team && i < u.items) {
+    $partial_bias[u.partial_bias_at + block * u.items + i] = sum_bias;
   }
+#endif
+#endrepeat
 }

@@ -33,11 +33,12 @@ fn main(
   // Loads are unconditional, so that all of them are under way at once.
   var values: array<item, held>;
   var sum = item(0.0);
-  for (var k = 0u; k < held; k++) {
-    let i = first + k * team;
-    values[k] = $x[x_row + min(i, u.items - 1u)];
-    sum += select(item(0.0), values[k], i < u.items);
-  }
+#repeat k held
+  values[@k] = $x[x_row + min(first + @k * team, u.items - 1u)];
+#endrepeat
+#repeat k held
+  sum += select(item(0.0), values[@k], first + @k * team < u.items);
+#endrepeat
   for (var i = first + held * team; i < u.items; i += team) {
     sum += $x[x_row + i];
   }
@@ -45,12 +46,12 @@ fn main(
   let centre = item(mean);
   var differences = item(0.0);
   var squares = item(0.0);
-  for (var k = 0u; k < held; k++) {
-    values[k] -= centre;
-    let difference = select(item(0.0), values[k], first + k * team < u.items);
-    differences += difference;
-    squares += difference * difference;
-  }
+#repeat k held
+  values[@k] -= centre;
+  let difference = select(item(0.0), values[@k], first + @k * team < u.items);
+  differences += difference;
+  squares += difference * difference;
+#endrepeat
   for (var i = first + held * team; i < u.items; i += team) {
     let difference = $x[x_row + i] - centre;
     differences += difference;
@@ -62,12 +63,11 @@ fn main(
   if (!inside) {
     return;
   }
-  for (var k = 0u; k < held; k++) {
-    let i = first + k * team;
-    if (i < u.items) {
-      store(row, i, (values[k] - item(rest)) * rstd);
-    }
+#repeat k held
+  if (first + @k * team < u.items) {
+    store(row, first + @k * team, (values[@k] - item(rest)) * rstd);
   }
+#endrepeat
   for (var i = first + held * team; i < u.items; i += team) {
     store(row, i, (($x[x_row + i] - centre) - item(rest)) * rstd);
   }

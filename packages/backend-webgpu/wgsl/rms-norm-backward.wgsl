@@ -90,17 +90,17 @@ fn main(
     let row = min(start + lane / team, u.rows - 1u);
     let rstd = $rstd[u.rstd_at + row * u.parts + part];
     var kept: array<Inputs, held>;
-    for (var k = 0u; k < held; k++) {
-      kept[k] = inputs_at(row, column + min(first + k * team, u.items - 1u));
-    }
+#repeat k held
+    kept[@k] = inputs_at(row, column + min(first + @k * team, u.items - 1u));
+#endrepeat
     var products = item(0.0);
-    for (var k = 0u; k < held; k++) {
-      let i = min(first + k * team, u.items - 1u);
-      let counts = inside && first + k * team < u.items;
-      let product = select(item(0.0), upstream_of(kept[k]) * value_of(kept[k]), counts);
-      dweight[k] += product * rstd;
-      products += product * $weight[u.weight_at + column + i];
-    }
+#repeat k held
+    let i = min(first + @k * team, u.items - 1u);
+    let counts = inside && first + @k * team < u.items;
+    let product = select(item(0.0), upstream_of(kept[@k]) * value_of(kept[@k]), counts);
+    dweight[@k] += product * rstd;
+    products += product * $weight[u.weight_at + column + i];
+#endrepeat
     for (var i = first + held * team; i < u.items; i += team) {
       let inputs = inputs_at(row, column + i);
       let product = upstream_of(inputs) * value_of(inputs);
@@ -112,24 +112,22 @@ fn main(
     }
     let mean = rstd * rstd * rstd * join_team(total(products), lane) / u.channels;
     if (inside) {
-      for (var k = 0u; k < held; k++) {
-        let i = first + k * team;
-        if (i < u.items) {
-          store(row, column + i, kept[k], rstd, mean);
-        }
+#repeat k held
+      if (first + @k * team < u.items) {
+        store(row, column + first + @k * team, kept[@k], rstd, mean);
       }
+#endrepeat
       for (var i = first + held * team; i < u.items; i += team) {
         store(row, column + i, inputs_at(row, column + i), rstd, mean);
       }
     }
   }
 #if HAS_partial
-  for (var k = 0u; k < held; k++) {
-    let sum = sum_teams(dweight[k], lane);
-    let i = lane + k * team;
-    if (lane < team && i < u.items) {
-      $partial[u.partial_at + block * u.row_items + column + i] = sum;
-    }
+#repeat k held
+  let sum = sum_teams(dweight[@k], lane);
+  if (lane < team && lane + @k * team < u.items) {
+    $partial[u.partial_at + block * u.row_items + column + lane + @k * team] = sum;
   }
+#endrepeat
 #endif
 }

@@ -45,12 +45,13 @@ fn main(
   // Loads are unconditional, so that all of them are under way at once.
   var values: array<item, held>;
   var squares = item(0.0);
-  for (var k = 0u; k < held; k++) {
-    let i = first + k * team;
-    let value = value_at(row, column + min(i, u.items - 1u));
-    values[k] = select(item(0.0), value, i < u.items);
-    squares += values[k] * values[k];
-  }
+#repeat k held
+  values[@k] = value_at(row, column + min(first + @k * team, u.items - 1u));
+#endrepeat
+#repeat k held
+  values[@k] = select(item(0.0), values[@k], first + @k * team < u.items);
+  squares += values[@k] * values[@k];
+#endrepeat
   for (var i = first + held * team; i < u.items; i += team) {
     let value = value_at(row, column + i);
     squares += value * value;
@@ -59,12 +60,11 @@ fn main(
   if (!inside) {
     return;
   }
-  for (var k = 0u; k < held; k++) {
-    let i = first + k * team;
-    if (i < u.items) {
-      store(row, column + i, values[k] * rstd);
-    }
+#repeat k held
+  if (first + @k * team < u.items) {
+    store(row, column + first + @k * team, values[@k] * rstd);
   }
+#endrepeat
   for (var i = first + held * team; i < u.items; i += team) {
     store(row, column + i, value_at(row, column + i) * rstd);
   }

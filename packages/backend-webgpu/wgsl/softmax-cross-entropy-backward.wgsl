@@ -40,14 +40,14 @@ fn main(
   for (var i = lane % team; i < u.items; i += batch * team) {
     // A batch is read as a whole before any of it is written.
     var logits: array<item, batch>;
-    for (var k = 0u; k < batch; k++) {
-      logits[k] = $logits[at + min(i + k * team, u.items - 1u)];
+#repeat k batch
+    logits[@k] = $logits[at + min(i + @k * team, u.items - 1u)];
+#endrepeat
+#repeat k batch
+    let place = i + @k * team;
+    if (place < u.items) {
+      $dlogits[to + place] = dloss * exp(logits[@k] - item(shift)) - target_part(place, u32(target_index), dloss);
     }
-    for (var k = 0u; k < batch; k++) {
-      let place = i + k * team;
-      if (place < u.items) {
-        $dlogits[to + place] = dloss * exp(logits[k] - item(shift)) - target_part(place, u32(target_index), dloss);
-      }
-    }
+#endrepeat
   }
 }

@@ -42,18 +42,18 @@ fn main(
   for (var i = lane % team; i < u.items; i += batch * team) {
     // A batch is read as a whole before any of it is used.
     var logits: array<item, batch>;
-    for (var k = 0u; k < batch; k++) {
-      let place = i + k * team;
-      logits[k] = select(nothing, $logits[at + min(place, u.items - 1u)], place < u.items);
-    }
+#repeat k batch
+    logits[@k] = $logits[at + min(i + @k * team, u.items - 1u)];
+#endrepeat
     var highest = most;
-    for (var k = 0u; k < batch; k++) {
-      highest = max(highest, greatest(logits[k]));
-    }
+#repeat k batch
+    logits[@k] = select(nothing, logits[@k], i + @k * team < u.items);
+    highest = max(highest, greatest(logits[@k]));
+#endrepeat
     sums *= exp(most - highest);
-    for (var k = 0u; k < batch; k++) {
-      sums += exp(logits[k] - item(highest));
-    }
+#repeat k batch
+    sums += exp(logits[@k] - item(highest));
+#endrepeat
     most = highest;
   }
   let all = join_team(vec2f(most, total(sums)), lane);

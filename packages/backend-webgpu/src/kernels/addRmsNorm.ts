@@ -4,7 +4,7 @@
 import { type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import { f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor } from "./rows.js";
+import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor, unrolling } from "./rows.js";
 
 type AddRmsNorm = Pick<Kernels, "addRmsNorm" | "addRmsNormBackward">;
 
@@ -47,6 +47,7 @@ export const addRmsNormKernels = (context: KernelContext): Required<AddRmsNorm> 
         shader: "add-rms-norm",
         constants: {
           ...joiningConstants(context),
+          ...unrolling(context),
           fours,
           team,
           held,
@@ -90,7 +91,7 @@ export const addRmsNormKernels = (context: KernelContext): Required<AddRmsNorm> 
       const partial = wide.dweight && context.temporary([blocks, width]);
       context.run({
         shader: "rms-norm-backward",
-        constants: { ...joiningConstants(context), fours, team, held },
+        constants: { ...joiningConstants(context), ...unrolling(context), fours, team, held },
         buffers: { ...buffers, rstd, partial: partial && fours ? { view: partial, vec: 4 } : partial },
         writes: Object.entries({ dx: wide.dx, partial }).flatMap(([name, view]) => (view ? [name] : [])),
         uniforms: { ...pitches, rows, parts: 1, blocks, items, row_items: items, channels: f32(width) },

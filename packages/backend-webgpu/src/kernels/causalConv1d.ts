@@ -5,7 +5,7 @@
 import { type Conv1dInputs, type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import type { Dispatch, KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { ENOUGH_GROUPS, pitchOf, rowUses, sumPartials, THREADS } from "./rows.js";
+import { ENOUGH_GROUPS, pitchOf, rowUses, sumPartials, THREADS, unrolling } from "./rows.js";
 
 type Convolution = Pick<Kernels, "causalConv1d" | "causalConv1dBackward">;
 
@@ -50,9 +50,44 @@ function passesOf(context: KernelContext, inputs: Conv1dInputs, activation: "sil
     batch,
     length,
     channels,
-    constants: { width, ...(activation === "silu" && { silu_after: true }) },
+    constants: { width, older: width - 1, ...unrolling(context), ...(activation === "silu" && { silu_after: true }) },
     buffers: { weight, initialState, reach },
   };
+}
+
+/** Taps of causal-conv1d-step.wgsl: a channel's state and weights are a vector each. */
+const STEP_WIDTH = 4;
+
+/** Threads of a workgroup of it: few, as there are few channels to share out. */
+const STEP_THREADS = 64;
+
+function isStep({ x, weight, initialState, seqIdx, lengths }: Conv1dInputs, finalState: View): boolean {
+  if (x.shape[1] !== 1 || weight.shape[1] !== STEP_WIDTH || seqIdx || lengths) return false;
+  return [weight, finalState, ...(initialState ? [initialState] : [])].every(({ offset }) => offset % 4 === 0);
+}
+
+/** One token of each row. */
+function step(
+  context: KernelContext,
+  { x, weight, bias, initialState }: Conv1dInputs,
+  { y, finalState }: { readonly y: View; readonly finalState: View },
+  activation: "silu" | "none",
+): void {
+  const [batch, , channels] = x.shape;
+  context.run({
+    shader: "causal-conv1d-step",
+    constants: { silu_after: activation === "silu" },
+    buffers: {
+      ...{ x, bias, y, weight: { view: weight, vec: 4 }, finalState: { view: finalState, vec: 4 } },
+      ...(initialState && { initialState: { view: initialState, vec: 4 } }),
+    },
+    writes: ["y", "finalState"],
+    uniforms: {
+      ...{ items: batch * channels, channels },
+      ...{ x_pitch: pitchOf("causalConv1d: x", x), y_pitch: pitchOf("causalConv1d: y", y) },
+    },
+    groups: Math.ceil((batch * channels) / STEP_THREADS),
+  });
 }
 
 /** The first choice that makes enough workgroups, or the last. */
@@ -75,6 +110,10 @@ export const causalConv1dKernels = (context: KernelContext): Required<Convolutio
       const { x, bias, initialState } = inputs;
       if (sizeOf(x.shape) === 0) {
         set(finalState, initialState);
+        return;
+      }
+      if (isStep(inputs, finalState)) {
+        step(context, inputs, { y, finalState }, activation);
         return;
       }
       const { batch, length, channels, constants, buffers } = passesOf(context, inputs, activation);

@@ -4,7 +4,7 @@
 import { type Kernels, sizeOf } from "@diffmamba/tensor";
 import { f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor } from "./rows.js";
+import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor, unrolling } from "./rows.js";
 
 type LayerNorm = Pick<Kernels, "layerNorm" | "layerNormBackward">;
 
@@ -22,7 +22,7 @@ export const layerNormKernels = (context: KernelContext): Required<LayerNorm> =>
       const { team, held } = teamFor(items, fours ? MOST_HELD.forward : 4 * MOST_HELD.forward);
       context.run({
         shader: "layer-norm",
-        constants: { ...joiningConstants(context), fours, team, held },
+        constants: { ...joiningConstants(context), ...unrolling(context), fours, team, held },
         buffers: { ...buffers, mean, rstd },
         writes: ["y", "mean", "rstd"],
         uniforms: { ...pitches, rows, items, channels: f32(width), eps: f32(eps) },
@@ -47,7 +47,7 @@ export const layerNormKernels = (context: KernelContext): Required<LayerNorm> =>
       const sums = rowUses("layerNormBackward", width, { partial, partial_bias: partialBias }).buffers;
       context.run({
         shader: "layer-norm-backward",
-        constants: { ...joiningConstants(context), fours, team, held },
+        constants: { ...joiningConstants(context), ...unrolling(context), fours, team, held },
         buffers: { ...buffers, mean, rstd, partial, partial_bias: partialBias, ...(fours && sums) },
         writes: [dx && "dx", partial && "partial", partialBias && "partial_bias"].filter((name) => name !== undefined),
         uniforms: { ...pitches, rows, blocks, items, channels: f32(width) },

@@ -4,7 +4,7 @@
 import { type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import { f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor } from "./rows.js";
+import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor, unrolling } from "./rows.js";
 
 type RmsNorm = Pick<Kernels, "rmsNorm" | "rmsNormBackward">;
 
@@ -29,7 +29,14 @@ export const rmsNormKernels = (context: KernelContext): Required<RmsNorm> => {
       const { team, held } = teamFor(items, fours ? most : 4 * most);
       context.run({
         shader: "rms-norm",
-        constants: { ...joiningConstants(context), ...gateConstants(z, normBeforeGate), fours, team, held },
+        constants: {
+          ...joiningConstants(context),
+          ...unrolling(context),
+          ...gateConstants(z, normBeforeGate),
+          fours,
+          team,
+          held,
+        },
         buffers: { ...buffers, rstd },
         writes: ["y", "rstd"],
         uniforms: { ...pitches, units: rows * parts, parts, items, channels: f32(groupSize), eps: f32(eps) },
@@ -53,7 +60,14 @@ export const rmsNormKernels = (context: KernelContext): Required<RmsNorm> => {
       const partial = dweight && context.temporary([blocks, width]);
       context.run({
         shader: "rms-norm-backward",
-        constants: { ...joiningConstants(context), ...gateConstants(z, normBeforeGate), fours, team, held },
+        constants: {
+          ...joiningConstants(context),
+          ...unrolling(context),
+          ...gateConstants(z, normBeforeGate),
+          fours,
+          team,
+          held,
+        },
         buffers: { ...buffers, rstd, partial: partial && fours ? { view: partial, vec: 4 } : partial },
         writes: Object.entries({ dx, dz, partial }).flatMap(([name, view]) => (view ? [name] : [])),
         uniforms: { ...pitches, rows, parts, blocks, items, row_items: width / unit, channels: f32(groupSize) },

@@ -79,6 +79,14 @@ export function joiningConstants({ limits }: KernelContext): Readonly<Record<str
   return limits.subgroups && limits.subgroupMin >= 4 ? { subgroups: true, run: limits.subgroupMin } : {};
 }
 
+/**
+ * The flag by which `#repeat` writes out copies: a GPU keeps arrays in registers if every index is a constant. For a driver on the
+ * processor shaders would only take longer to compile.
+ */
+export function unrolling({ limits }: KernelContext): { readonly unrolled: boolean } {
+  return { unrolled: !limits.fallback };
+}
+
 /** out = the sum of the rows of `partial`, (rows, pitch) of which it takes the columns from `from` on. */
 export function sumPartials(context: KernelContext, partial: View, from: number, out: View): void {
   const [rows, pitch] = partial.shape;

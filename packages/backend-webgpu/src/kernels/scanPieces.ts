@@ -1,7 +1,5 @@
 // Layer: WebGPU kernels. How both scans cut rows into pieces of time that are worked on side by side.
-// Knows sizes and limits. Knows no formula and no shader.
-
-import type { KernelContext } from "../context.js";
+// Knows sizes. Knows no formula and no shader.
 
 /** Tokens of a piece, at most: as many as the shaders' tiles have rows. */
 export const PIECE_TOKENS = 64;
@@ -24,12 +22,4 @@ export function piecesOf(length: number, chunkSize: number): Pieces {
   const per = Math.ceil(chunk / tokens);
   const pieces = (chunks - 1) * per + Math.ceil((length - (chunks - 1) * chunk) / tokens);
   return { chunks, per, pieces, uniforms: { length, chunk_size: chunk, piece_tokens: tokens, per, pieces } };
-}
-
-/**
- * The flag by which `#repeat` writes out copies: a GPU keeps arrays in registers if every index is a constant. For a driver on the
- * processor shaders would only take longer to compile.
- */
-export function unrolling({ limits }: KernelContext): { readonly unrolled: boolean } {
-  return { unrolled: !limits.fallback };
 }

@@ -10,8 +10,8 @@ import {
 } from "@diffmamba/tensor";
 import type { BufferUse, Dispatch, KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { pitchOf, THREADS } from "./rows.js";
-import { PIECE_TOKENS, type Pieces, piecesOf, unrolling } from "./scanPieces.js";
+import { pitchOf, THREADS, unrolling } from "./rows.js";
+import { PIECE_TOKENS, type Pieces, piecesOf } from "./scanPieces.js";
 
 /** Threads of the passes that give each a channel. */
 const CHANNEL_THREADS = 128;

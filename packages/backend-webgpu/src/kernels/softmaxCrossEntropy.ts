@@ -4,7 +4,7 @@
 import { type Kernels, sizeOf } from "@diffmamba/tensor";
 import type { KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { joiningConstants, rowUses, THREADS, teamFor } from "./rows.js";
+import { joiningConstants, rowUses, THREADS, teamFor, unrolling } from "./rows.js";
 
 type CrossEntropy = Pick<Kernels, "softmaxCrossEntropy" | "softmaxCrossEntropyBackward">;
 
@@ -25,7 +25,11 @@ export const softmaxCrossEntropyKernels = (context: KernelContext): Required<Cro
       const { team } = teamFor(items, ITEMS_PER_THREAD);
       context.run({
         shader: "softmax-cross-entropy",
-        constants: { ...joiningConstants(context), fours, team, batch: fours ? BATCH.fours : BATCH.ones },
+        constants: {
+          ...joiningConstants(context),
+          ...unrolling(context),
+          ...{ fours, team, batch: fours ? BATCH.fours : BATCH.ones },
+        },
         buffers: { ...buffers, targets, losses, logSumExp },
         writes: ["losses", "logSumExp"],
         uniforms: { ...pitches, rows, classes, items, ignored: ignoreIndex >>> 0 },
@@ -45,7 +49,7 @@ export const softmaxCrossEntropyKernels = (context: KernelContext): Required<Cro
       const { team } = teamFor(items, ITEMS_PER_THREAD);
       context.run({
         shader: "softmax-cross-entropy-backward",
-        constants: { fours, team, batch: fours ? BATCH.fours : BATCH.ones },
+        constants: { ...unrolling(context), fours, team, batch: fours ? BATCH.fours : BATCH.ones },
         buffers: { ...buffers, targets, logSumExp, dlosses },
         writes: ["dlogits"],
         uniforms: { ...pitches, rows, classes, items, ignored: ignoreIndex >>> 0 },

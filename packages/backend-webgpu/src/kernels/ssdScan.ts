@@ -5,8 +5,8 @@
 import { type Kernels, type SsdInputs, type SsdOptions, sizeOf, type View } from "@diffmamba/tensor";
 import { type Dispatch, f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
-import { joiningConstants, pitchOf, THREADS, teamFor } from "./rows.js";
-import { PIECE_TOKENS, type Pieces, piecesOf, unrolling } from "./scanPieces.js";
+import { joiningConstants, pitchOf, THREADS, teamFor, unrolling } from "./rows.js";
+import { PIECE_TOKENS, type Pieces, piecesOf } from "./scanPieces.js";
 
 /** Rows, columns and threads of a tile of lib/ssd-tile.wgsl. */
 const TILE = 64;

@@ -15,9 +15,9 @@ fn weight_of(column: u32, tap: u32) -> item {
 
 fn weights_of(column: u32) -> array<item, width> {
   var weights: array<item, width>;
-  for (var k = 0u; k < width; k++) {
-    weights[k] = weight_of(column, k);
-  }
+#repeat k width
+  weights[@k] = weight_of(column, @k);
+#endrepeat
   return weights;
 }
 

@@ -1,4 +1,4 @@
-// The `width` inputs that a token sees, oldest first, as a thread goes forward in time: all in registers.
+// The `width` inputs that a token sees, `older` of them before it, oldest first, as a thread goes forward in time: all in registers.
 
 #include conv-inputs
 #include conv-reach
@@ -8,16 +8,16 @@ alias Window = array<item, width>;
 // The window of the token before `first`, without its oldest input, which nothing needs.
 fn window_before(b: u32, column: u32, first: u32) -> Window {
   var window: Window;
-  for (var k = 0u; k + 1u < width; k++) {
-    window[k + 1u] = input_at(b, column, i32(first + k) - i32(width - 1u));
-  }
+#repeat k older
+  window[@k + 1u] = input_at(b, column, i32(first + @k) - i32(width - 1u));
+#endrepeat
   return window;
 }
 
 fn shift(window: ptr<function, Window>, newest: item) {
-  for (var k = 0u; k + 1u < width; k++) {
-    (*window)[k] = (*window)[k + 1u];
-  }
+#repeat k older
+  (*window)[@k] = (*window)[@k + 1u];
+#endrepeat
   (*window)[width - 1u] = newest;
 }
 
@@ -25,9 +25,9 @@ fn shift(window: ptr<function, Window>, newest: item) {
 fn seen(window: Window, t: u32, reach: i32) -> Window {
 #if HAS_reach
   var inputs = window;
-  for (var k = 0u; k < width; k++) {
-    inputs[k] = select(item(0.0), inputs[k], sees(i32(t), reach, i32(width - 1u - k)));
-  }
+#repeat k width
+  inputs[@k] = select(item(0.0), inputs[@k], sees(i32(t), reach, i32(width - 1u - @k)));
+#endrepeat
   return inputs;
 #else
   return window;
@@ -36,8 +36,8 @@ fn seen(window: Window, t: u32, reach: i32) -> Window {
 
 fn weighted(inputs: Window, weights: Window, bias: item) -> item {
   var sum = bias;
-  for (var k = 0u; k < width; k++) {
-    sum += weights[k] * inputs[k];
-  }
+#repeat k width
+  sum += weights[@k] * inputs[@k];
+#endrepeat
   return sum;
 }
