@@ -27,7 +27,7 @@ if (!availability.available) {
   afterAll(() => device.dispose());
 
   describe(`the goldens on ${title}`, () => {
-    for (const test of goldenTests(goldens, ["f32"])) {
+    for (const test of goldenTests(goldens, ["f32", "bf16", "f16"])) {
       it(test.name, async () => {
         const before = device.memory().tensors;
         await test.run(device);

@@ -14,6 +14,7 @@ import {
   compareExactly,
   compareValues,
   type FloatType,
+  isHalf,
   tolerances,
 } from "../compare.js";
 import { type Golden, GoldenError, type GoldenFolder, type GoldenRunner, type ModelFolderRunner } from "./golden.js";
@@ -169,7 +170,10 @@ async function checkTraining(model: MambaLM, golden: Golden, dtype: FloatType): 
   const optimizer = new AdamW(decayGroups(model, weightDecay, "all"), { beta1: betas[0], beta2: betas[1] });
   const losses: number[] = [];
   for (let step = 0; step < steps; step++) {
-    const { value, gradients } = valueAndGrad(() => model.loss(tokens, targets), optimizer.parameters);
+    const { value, gradients } = valueAndGrad(
+      () => model.loss(tokens, targets),
+      optimizer.parameters.map((parameter) => parameter.compute),
+    );
     losses.push(await value.item());
     using norm = optimizer.step(gradients, { lr, maxNorm: clip });
     if (step === 0) {
@@ -205,7 +209,9 @@ async function checkGradients(
   const published = await unpack(model.published(), async (parameter) => {
     const found = byParameter.get(parameter);
     if (found === undefined) throw new Error("a parameter is not trained.");
-    return found.hostData();
+    // Of the type of what was computed with, which is not the parameter's own.
+    using gradient = noGrad(() => found.cast(parameter.dtype));
+    return gradient.hostData();
   });
   return [...published].map(([name, { shape, data }]) =>
     compareValues(`grad1.${name}`, { shape, data }, golden.values(`grad1.${name}`), tolerance),
@@ -222,7 +228,11 @@ export const modelRunner: GoldenRunner = {
     for (const { form, files } of await weightForms(folder, name)) {
       using model = (await MambaLM.load(files, joinPath(folder.path, name), { device, dtype })).eval();
       checks.push(...(await checkInference(model, golden, dtype, form)));
-      if ("train" in golden.meta && form === "safetensors") checks.push(...(await checkTraining(model, golden, dtype)));
+      if (!("train" in golden.meta) || form !== "safetensors") continue;
+      // What computes in half the bits is trained with masters of f32.
+      const precision = isHalf(dtype) ? ({ dtype: "f32", compute: dtype } as const) : { dtype };
+      using trained = (await MambaLM.load(files, joinPath(folder.path, name), { device, ...precision })).eval();
+      checks.push(...(await checkTraining(trained, golden, dtype)));
     }
     return [...checks, ...golden.unseen()];
   },

@@ -4,8 +4,8 @@
 import { joinPath } from "@diffmamba/files";
 import { isJsonObject, readLooseJson } from "@diffmamba/models";
 import { Build } from "@diffmamba/nn";
-import type { Device } from "@diffmamba/tensor";
-import { assertChecks, type Check, check, type FloatType } from "../compare.js";
+import { type Device, reference } from "@diffmamba/tensor";
+import { assertChecks, type Check, check, type FloatType, isHalf } from "../compare.js";
 import { Golden, GoldenError, type GoldenFolder, type GoldenRunner, type ModelFolderRunner } from "./golden.js";
 import { mambaFolderRunner, modelRunner } from "./models.js";
 import { checkModule, knowsModule, type ModuleMeta } from "./modules.js";
@@ -79,14 +79,47 @@ export interface GoldenTest {
   readonly run: (device: Device) => Promise<void>;
 }
 
+/** How much further from a golden than the reference a backend may be, where both round to 16 bits; and how far the reference. */
+const asTheReference = 1.5;
+const mostOfReference = 0.25;
+
+/**
+ * Where values that are rounded to 16 bits cancel, no order of sums brings a gradient (or a greedy token that is nearly a draw) within
+ * the tolerance: the reference, which rounds at the same places, shows how far from the golden that leaves anyone. A check that fails
+ * passes all the same where the reference, in the same type, is about as far.
+ */
+async function besideReference(
+  checks: readonly Check[],
+  run: (device: Device) => Promise<readonly Check[]>,
+): Promise<readonly Check[]> {
+  if (checks.every(({ passed }) => passed)) return checks;
+  const device = reference();
+  try {
+    const found = new Map((await run(device)).map((check) => [check.name, check]));
+    return checks.map((check) => {
+      const { error = 0, passed = true, tolerance = 0 } = found.get(check.name) ?? {};
+      // A tolerance of 0 is that of greedy tokens: they are equal or not.
+      const shown = !passed && (tolerance === 0 || error < mostOfReference);
+      return check.passed || !shown || !(check.error <= asTheReference * error) ? check : { ...check, passed: true };
+    });
+  } finally {
+    await device.dispose();
+  }
+}
+
 /**
  * The tests of a folder of goldens, in the types given: one for each file and type, for each model folder and type, and
- * one that fails for each entry that is neither.
+ * one that fails for each entry that is neither. In types of 16 bits they are for backends other than the reference, which is the
+ * measure there.
  */
 export function goldenTests(folder: GoldenFolder, dtypes: readonly FloatType[]): GoldenTest[] {
   const test = (name: string, dtype: FloatType, run: typeof runGolden | typeof runModelFolder): GoldenTest => ({
     name: `${name}, ${dtype}`,
-    run: async (device) => assertChecks(`${name}, ${dtype}`, await run(folder, name, device, dtype)),
+    run: async (device) => {
+      const on = (device: Device) => run(folder, name, device, dtype);
+      const checks = await on(device);
+      assertChecks(`${name}, ${dtype}`, isHalf(dtype) ? await besideReference(checks, on) : checks);
+    },
   });
   return [
     ...folder.tensors.flatMap((name) => dtypes.map((dtype) => test(name, dtype, runGolden))),
