@@ -14,7 +14,7 @@ import {
   sizeOf,
   type View,
 } from "@diffmamba/tensor";
-import type { Dispatch, KernelContext, KernelLimits } from "./context.js";
+import type { Deferred, Dispatch, KernelContext, KernelLimits } from "./context.js";
 import { Dispatcher } from "./dispatcher.js";
 import { createKernels } from "./kernels/index.js";
 import { Memory, type Slab, usage, WebGpuBuffer } from "./memory.js";
@@ -53,6 +53,8 @@ export class WebGpuBackend implements Backend {
   #error: BackendError | undefined;
   #disposed = false;
   #recording: { readonly kept: WebGpuBuffer[] } | undefined;
+  /** What is enqueued before anything else happens to its buffers. */
+  #deferred: Deferred | undefined;
 
   constructor(
     /** For who measures it, or has it do more than this backend does. */
@@ -103,7 +105,15 @@ export class WebGpuBackend implements Backend {
     });
     this.context = {
       limits: kernelLimits,
-      run: (dispatch: Dispatch) => this.#dispatcher.run(this.#op, dispatch),
+      run: (dispatch: Dispatch) => {
+        this.#runDeferred();
+        this.#dispatcher.run(this.#op, dispatch);
+      },
+      defer: (deferred) => {
+        this.#runDeferred();
+        this.#deferred = deferred;
+      },
+      takeDeferred: (row) => this.#takeDeferred(row),
       temporary: (shape, dtype = "f32") => this.#temporary(shape, dtype),
     };
     this.kernels = this.#named(createKernels(this.context));
@@ -121,6 +131,7 @@ export class WebGpuBackend implements Backend {
   free(buffer: BackendBuffer): void {
     if (this.#disposed) return;
     const own = buffer as WebGpuBuffer;
+    if (this.#deferred !== undefined) this.#forget(this.#deferred, own);
     // A recording goes on using what was there before it.
     if (this.#recording !== undefined && !this.#memory.isCurrent(own)) this.#recording.kept.push(own);
     else this.#memory.free(own);
@@ -131,6 +142,7 @@ export class WebGpuBackend implements Backend {
     if (this.#recording !== undefined) throw new BackendError("webgpu: a host write inside a recording.");
     checkRange(buffer, byteOffset, bytes.byteLength);
     if (bytes.byteLength === 0) return;
+    this.#runDeferred();
     const slab = this.#slab(buffer);
     const end = byteOffset + bytes.byteLength;
     if (byteOffset % 4 === 0 && (end % 4 === 0 || end === buffer.bytes)) {
@@ -155,6 +167,7 @@ export class WebGpuBackend implements Backend {
     if (this.#recording !== undefined) throw new BackendError("webgpu: a read inside a recording.");
     checkRange(buffer, byteOffset, byteLength);
     if (byteLength === 0) return new Uint8Array(0);
+    this.#runDeferred();
     const slab = this.#slab(buffer);
     slab.usedBy = this.#stream.batch;
     try {
@@ -168,6 +181,7 @@ export class WebGpuBackend implements Backend {
 
   async synchronize(): Promise<void> {
     this.#check();
+    this.#runDeferred();
     try {
       await this.#stream.submitted();
       await this.gpu.queue.onSubmittedWorkDone();
@@ -184,6 +198,7 @@ export class WebGpuBackend implements Backend {
   record(fn: () => void): Recording {
     this.#check();
     if (this.#recording !== undefined) throw new BackendError("webgpu: a recording inside a recording.");
+    this.#runDeferred();
     const kept: WebGpuBuffer[] = [];
     const pool = this.#memory.enter();
     this.#recording = { kept };
@@ -192,8 +207,10 @@ export class WebGpuBackend implements Backend {
     let failed = true;
     try {
       fn();
+      this.#runDeferred();
       failed = false;
     } finally {
+      this.#deferred = undefined;
       list = this.#stream.endRecording();
       this.#recording = undefined;
       this.#memory.leave();
@@ -204,6 +221,7 @@ export class WebGpuBackend implements Backend {
       replay: () => {
         this.#check();
         if (disposed) throw new LifetimeError("webgpu: the recording was disposed.");
+        this.#runDeferred();
         this.#stream.replay(list);
       },
       dispose: () => {
@@ -268,6 +286,43 @@ export class WebGpuBackend implements Backend {
     return buffer.slab;
   }
 
+  #runDeferred(): void {
+    const deferred = this.#deferred;
+    if (deferred === undefined) return;
+    this.#deferred = undefined;
+    const { row, dispatch } = deferred;
+    const scratch: WebGpuBuffer[] = [];
+    const buffers: Record<string, Dispatch["buffers"][string]> = { ...dispatch.buffers };
+    for (const name of sideOutputs) {
+      const use = buffers[name];
+      if (use === undefined || row[name] !== undefined) continue;
+      const view = "view" in use ? use.view : use;
+      const buffer = this.#memory.allocate(view.buffer.bytes);
+      scratch.push(buffer);
+      buffers[name] = "view" in use ? { ...use, view: { ...view, buffer } } : { ...view, buffer };
+    }
+    this.#dispatcher.run(this.#op, scratch.length > 0 ? { ...dispatch, buffers } : dispatch);
+    for (const buffer of scratch) this.#memory.free(buffer);
+  }
+
+  #takeDeferred({ buffer, offset, shape }: View): Deferred | undefined {
+    const deferred = this.#deferred;
+    if (deferred === undefined) return undefined;
+    const { normed } = deferred.row;
+    if (normed.buffer !== buffer || normed.offset !== offset || sizeOf(normed.shape) !== sizeOf(shape))
+      return undefined;
+    this.#deferred = undefined;
+    return deferred;
+  }
+
+  /** A buffer is given back: what was put off must not find another tensor in it. What it would only have written there nobody wants. */
+  #forget(deferred: Deferred, buffer: WebGpuBuffer): void {
+    const { row, dispatch } = deferred;
+    const name = sideOutputs.find((output) => row[output]?.buffer === buffer);
+    if (name !== undefined) this.#deferred = { row: { ...row, [name]: undefined }, dispatch };
+    else if (uses(deferred, buffer)) this.#runDeferred();
+  }
+
   #temporary(shape: readonly number[], dtype: DType): View {
     const buffer = this.#memory.allocate(sizeOf(shape) * bytesPerElement[dtype]);
     this.#temporaries.push(buffer);
@@ -317,6 +372,15 @@ export class WebGpuBackend implements Backend {
     if (this.#disposed) throw new LifetimeError("webgpu: the backend was disposed.");
     if (this.#error !== undefined) throw this.#error;
   }
+}
+
+/** What a norm gives beside the row. */
+const sideOutputs = ["sum", "rstd"] as const;
+
+function uses({ dispatch }: Deferred, buffer: BackendBuffer): boolean {
+  return Object.values(dispatch.buffers).some(
+    (use) => use !== undefined && ("view" in use ? use.view : use).buffer === buffer,
+  );
 }
 
 function checkRange(buffer: BackendBuffer, byteOffset: number, byteLength: number): void {

@@ -65,10 +65,38 @@ export interface KernelLimits {
   readonly bindingBytes: number;
 }
 
+/** A row that an RMSNorm makes: normed = weight norm(v), of v = x, x + y, which `sum` is then, or x with its gate. */
+export interface NormedRow {
+  readonly x: View;
+  readonly y?: View | undefined;
+  readonly z?: View | undefined;
+  readonly weight: View;
+  /** This and `rstd` are absent where nobody wants them any more. */
+  readonly sum?: View | undefined;
+  readonly normed: View;
+  readonly rstd: View | undefined;
+  readonly eps: number;
+  /** The gate multiplies what is normed instead of what is to be normed. */
+  readonly normBeforeGate: boolean;
+}
+
+/** A dispatch that is put off, and the row that it makes. */
+export interface Deferred {
+  readonly row: NormedRow;
+  readonly dispatch: Dispatch;
+}
+
 export interface KernelContext {
   readonly limits: KernelLimits;
   /** Enqueues a shader. @throws BackendError for a view that the device cannot bind */
   run(dispatch: Dispatch): void;
+  /**
+   * Enqueues a dispatch that makes one row, but only when something else is enqueued: a kernel that reads the row may make it by the way,
+   * as a dispatch of little work takes about as long as one of some more. It uses no temporaries.
+   */
+  defer(deferred: Deferred): void;
+  /** What was put off, if it makes this row: the caller makes it instead, and writes all that it writes. */
+  takeDeferred(row: View): Deferred | undefined;
   /** A contiguous view (f32 by default) of memory that lives until the kernel call is over. */
   temporary(shape: readonly number[], dtype?: DType): View;
 }

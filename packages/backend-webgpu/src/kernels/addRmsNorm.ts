@@ -2,8 +2,9 @@
 // Knows layouts and the shaders' parameters. Knows no formula.
 
 import { type Kernels, sizeOf, type View } from "@diffmamba/tensor";
-import { f32, type KernelContext } from "../context.js";
+import { type Dispatch, f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
+import { canBeDeferred } from "./matmulNormed.js";
 import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor, unrolling } from "./rows.js";
 
 type AddRmsNorm = Pick<Kernels, "addRmsNorm" | "addRmsNormBackward">;
@@ -43,7 +44,7 @@ export const addRmsNormKernels = (context: KernelContext): Required<AddRmsNorm> 
       );
       const items = width / unit;
       const { team, held } = teamFor(items, fours ? MOST_HELD.forward : 4 * MOST_HELD.forward);
-      context.run({
+      const dispatch: Dispatch = {
         shader: "add-rms-norm",
         constants: {
           ...joiningConstants(context),
@@ -58,7 +59,13 @@ export const addRmsNormKernels = (context: KernelContext): Required<AddRmsNorm> 
         writes: ["normed", "rstd", ...(sum ? ["sum"] : [])],
         uniforms: { ...pitches, rows, items, channels: f32(width), eps: f32(eps) },
         groups: Math.ceil(rows / (THREADS / team)),
-      });
+      };
+      const row = { x, y, weight, sum, normed, rstd, eps, normBeforeGate: false };
+      if (canBeDeferred(row)) {
+        context.defer({ row, dispatch });
+        return;
+      }
+      context.run(dispatch);
       if (sum && wide.sum) narrow(wide.sum, sum);
       narrow(wide.normed, normed);
     },

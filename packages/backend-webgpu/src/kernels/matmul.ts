@@ -13,6 +13,7 @@ import {
 } from "@diffmamba/tensor";
 import type { BufferUse, KernelContext, ShaderText } from "../context.js";
 import { copyKernels } from "./copy.js";
+import { runNormed } from "./matmulNormed.js";
 import { assumedThroughput, chooseVariant, planColumns, planDot, splitTiled, type Throughput } from "./matmulPlan.js";
 import { columnsShader, dotShader, elementsPerRead, wideElement } from "./matmulSkinny.js";
 import { type OperandLayout, type TileForm, type TileVariant, tileShader, tileSize } from "./matmulTile.js";
@@ -249,6 +250,14 @@ class Matmul {
     const to = splits > 1 ? this.#context.temporary([batch * splits, few.outer, wide.outer], "f32") : out;
     const adds = accumulate && splits === 1;
     const rolled = this.#context.limits.fallback;
+    if ("team" in plan && few.outer === 1 && batch === 1 && splits === 1 && element === "f32x4" && !accumulate) {
+      // A row that nothing has made yet may have been put off until now.
+      const deferred = few.innerStride === 1 ? this.#context.takeDeferred(few.view) : undefined;
+      if (deferred !== undefined) {
+        runNormed(this.#context, deferred, wide, { view: to, step: wide.outer > 1 ? strides.wide : 0 }, plan);
+        return;
+      }
+    }
     const fewVec = dot && element !== "f32" && few.contiguous === "inner" && aligned(few, 4);
     const text =
       "team" in plan

@@ -2,8 +2,9 @@
 // Knows layouts and the shaders' parameters. Knows no formula.
 
 import { type Kernels, sizeOf, type View } from "@diffmamba/tensor";
-import { f32, type KernelContext } from "../context.js";
+import { type Dispatch, f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
+import { canBeDeferred } from "./matmulNormed.js";
 import { blocksFor, joiningConstants, rowUses, sumPartials, THREADS, teamFor, unrolling } from "./rows.js";
 
 type RmsNorm = Pick<Kernels, "rmsNorm" | "rmsNormBackward">;
@@ -27,7 +28,7 @@ export const rmsNormKernels = (context: KernelContext): Required<RmsNorm> => {
       const parts = width / groupSize;
       const most = z === undefined ? MOST_HELD.plain : MOST_HELD.gated;
       const { team, held } = teamFor(items, fours ? most : 4 * most);
-      context.run({
+      const dispatch: Dispatch = {
         shader: "rms-norm",
         constants: {
           ...joiningConstants(context),
@@ -41,7 +42,10 @@ export const rmsNormKernels = (context: KernelContext): Required<RmsNorm> => {
         writes: ["y", "rstd"],
         uniforms: { ...pitches, units: rows * parts, parts, items, channels: f32(groupSize), eps: f32(eps) },
         groups: Math.ceil((rows * parts) / (THREADS / team)),
-      });
+      };
+      const row = { x, z, weight, normed: y, rstd, eps, normBeforeGate };
+      if (parts === 1 && canBeDeferred(row)) context.defer({ row, dispatch });
+      else context.run(dispatch);
     },
 
     rmsNormBackward({ x, weight, z, rstd, dy }, { dx, dweight, dz }, { groupSize, normBeforeGate }) {

@@ -1,0 +1,73 @@
+// One row that is normed and multiplied: in one dispatch, with all that the norm gives, and by itself where something comes between.
+
+import { addRmsNorm, linear, noGrad, rmsNorm, scope, type Tensor } from "@diffmamba/tensor";
+import { expect, it, vi } from "vitest";
+import type { WebGpuBackend } from "../backend.js";
+import { describeWithDevice } from "./device.testing.js";
+import { expectLikeReference, numbers } from "./routines.testing.js";
+
+describeWithDevice("a normed row times a matrix on WebGPU", (device) => {
+  const names = (run: () => void): string[] => {
+    const spy = vi.spyOn((device().backend as WebGpuBackend).context, "run");
+    try {
+      run();
+      return spy.mock.calls.map(([{ shader }]) => (typeof shader === "string" ? shader : shader.name));
+    } finally {
+      spy.mockRestore();
+    }
+  };
+  const row = (width: number) => numbers([1, 1, width], -2, 2);
+  const inputs = (width: number, rows: number) => ({
+    ...{ x: row(width), y: row(width), weight: numbers([width]), matrix: numbers([rows, width]) },
+  });
+  const cases: Record<string, (t: Record<"x" | "y" | "weight", Tensor>) => { normed: Tensor; sum?: Tensor }> = {
+    "a residual sum": ({ x, y, weight }) => addRmsNorm(x, y, weight, { eps: 1e-5 }),
+    "a gate before the norm": ({ x, y, weight }) => ({ normed: rmsNorm(x, weight, { gate: y }) }),
+    "a gate after the norm": ({ x, y, weight }) => ({ normed: rmsNorm(x, weight, { gate: y, normBeforeGate: true }) }),
+  };
+  const sizes = [
+    [20, 9],
+    [1100, 3],
+  ] as const;
+
+  for (const [name, norm] of Object.entries(cases)) {
+    for (const [width, rows] of sizes) {
+      it(`${name}, ${rows} rows of ${width}`, async () => {
+        const compute = (t: Record<"x" | "y" | "weight" | "matrix", Tensor>) =>
+          noGrad(() => {
+            const { normed, sum } = norm(t);
+            return { product: linear(normed, t.matrix), normed, ...(sum && { sum }) };
+          });
+        await expectLikeReference(device(), { inputs: {}, constants: inputs(width, rows), compute });
+      });
+    }
+  }
+
+  it("is one dispatch, and two where the row's inputs are freed before", () => {
+    const tensors = ["x", "y"].map(() => device().ones([1, 1, 64]));
+    const [weight, matrix] = [device().ones([64]), device().ones([8, 64])];
+    const run = (between: () => void) =>
+      names(() =>
+        noGrad(() =>
+          scope(() => {
+            const { normed } = addRmsNorm(tensors[0], tensors[1], weight, { eps: 1e-5 });
+            between();
+            linear(normed, matrix);
+          }),
+        ),
+      );
+    expect(run(() => undefined)).toEqual([expect.stringMatching(/^matmul-normed/)]);
+    // The sum, which nobody wants, may be gone.
+    expect(
+      names(() =>
+        noGrad(() => {
+          const normed = scope(() => addRmsNorm(tensors[0], tensors[1], weight, { eps: 1e-5 }).normed);
+          linear(normed, matrix).dispose();
+          normed.dispose();
+        }),
+      ),
+    ).toEqual([expect.stringMatching(/^matmul-normed/)]);
+    expect(run(() => tensors[0].dispose())).toEqual([expect.stringMatching(/^matmul-dot/)]);
+    for (const tensor of [tensors[1], weight, matrix]) tensor.dispose();
+  });
+});
