@@ -2,16 +2,25 @@
 
 import { BackendError, Device, type DeviceOptions } from "@diffmamba/tensor";
 import { openBackend, probe } from "./adapter.js";
+import { browserTables, recallMatmul, type TableStore } from "./tables.js";
 
 export type { WebGpuBackend } from "./backend.js";
 export { type MatmulTuneOptions, tuneMatmul } from "./kernels/matmul.js";
 export type { MatmulTable } from "./kernels/matmulTuning.js";
+export { browserTables, type TableStore } from "./tables.js";
 
 export interface WebGpuOptions extends DeviceOptions {
   /** Where adapters come from; `navigator.gpu` by default. */
   readonly gpu?: GPU;
   /** Which of several adapters to prefer; "high-performance" by default. */
   readonly powerPreference?: GPUPowerPreference;
+  /**
+   * How the matrix product's tiles are chosen: "search" measures them once on each adapter, which takes some seconds, and remembers;
+   * "remembered" only looks for what was measured before; "assumed" does neither. No result depends on it, not in one bit.
+   */
+  readonly tiles?: "search" | "remembered" | "assumed";
+  /** Where what was measured is remembered. In a browser by default its IndexedDB, in Node a file in the user's cache. */
+  readonly tables?: TableStore;
 }
 
 /** Whether the backend works somewhere and, if not, why, and what would make it. */
@@ -48,9 +57,12 @@ export async function webgpuAvailability({
  * @throws BackendError where there is no WebGPU, no adapter, or one that lacks what the kernels need
  */
 export async function webgpu(options: WebGpuOptions = {}): Promise<Device> {
-  const { gpu = browserGpu(), powerPreference } = options;
+  const { gpu = browserGpu(), powerPreference, tiles = "remembered", tables = browserTables } = options;
   if (gpu === undefined) throw new BackendError(`webgpu: ${noGpu.reason}; ${noGpu.remedy}.`);
   const backend = await openBackend(gpu, powerPreference);
   if (backend === undefined) throw new BackendError(`webgpu: ${noAdapter.reason}; ${noAdapter.remedy}.`);
-  return new Device(backend, options);
+  const device = new Device(backend, options);
+  // There is nothing to choose on a driver that computes on the processor.
+  if (tiles !== "assumed" && !backend.context.limits.fallback) await recallMatmul(device, tables, tiles === "search");
+  return device;
 }

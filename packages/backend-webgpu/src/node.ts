@@ -2,9 +2,18 @@
 // Knows Node, Vulkan's loader and where drivers lie. Knows no kernel.
 
 import { existsSync, readdirSync } from "node:fs";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import path from "node:path";
 import process from "node:process";
 import { BackendError, type Device } from "@diffmamba/tensor";
-import { webgpu as open, webgpuAvailability as probe, type WebGpuAvailability, type WebGpuOptions } from "./index.js";
+import {
+  webgpu as open,
+  webgpuAvailability as probe,
+  type TableStore,
+  type WebGpuAvailability,
+  type WebGpuOptions,
+} from "./index.js";
 
 export { type MatmulTable, type MatmulTuneOptions, tuneMatmul, type WebGpuAvailability } from "./index.js";
 
@@ -142,12 +151,43 @@ export async function webgpuAvailability(options: NodeWebGpuOptions = {}): Promi
   return found.available || !found.reason.includes("no WebGPU adapter") ? found : { available: false, ...noAdapter() };
 }
 
+/** Where a user's programs keep what they can make again. */
+function cacheFolder(): string {
+  const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
+  const base = XDG_CACHE_HOME || (process.platform === "win32" ? LOCALAPPDATA : undefined);
+  return path.join(base || path.join(homedir(), ".cache"), "diffmamba");
+}
+
+/** Tables as one file of JSON, `webgpu.json` in the folder; it is written beside and renamed. */
+export function fileTables(folder = cacheFolder()): TableStore {
+  const file = path.join(folder, "webgpu.json");
+  const all = async (): Promise<Record<string, unknown>> => {
+    const parsed: unknown = JSON.parse(await readFile(file, "utf8").catch(() => "{}"));
+    return typeof parsed === "object" && parsed !== null ? (parsed as Record<string, unknown>) : {};
+  };
+  return {
+    read: async (name) => (await all())[name],
+    async write(name, table) {
+      const tables = await all().catch(() => ({}));
+      await mkdir(folder, { recursive: true });
+      const part = `${file}.${process.pid}.part`;
+      try {
+        await writeFile(part, `${JSON.stringify({ ...tables, [name]: table }, undefined, 2)}\n`);
+        await rename(part, file);
+      } finally {
+        await rm(part, { force: true });
+      }
+    },
+  };
+}
+
 /**
- * A device on the WebGPU backend, through Dawn.
+ * A device on the WebGPU backend, through Dawn. The first time on an adapter it searches for the matrix product's tiles, some seconds.
  * @throws BackendError where there is no Dawn, no adapter, or one that lacks what the kernels need
  */
 export async function webgpu(options: NodeWebGpuOptions = {}): Promise<Device> {
   const found = await webgpuAvailability(options);
   if (!found.available) throw new BackendError(`webgpu: ${found.reason}; ${found.remedy}.`);
-  return open({ ...options, gpu: options.gpu ?? ((await dawn()) as GPU) });
+  const gpu = options.gpu ?? ((await dawn()) as GPU);
+  return open({ tiles: "search", tables: fileTables(), ...options, gpu });
 }

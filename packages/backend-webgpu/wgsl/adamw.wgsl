@@ -16,10 +16,6 @@ fn main(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  // The norm was not finite: nothing changes.
-  if ($rates[u.rates_at] == 0.0) {
-    return;
-  }
   let id = linear_group(group, groups);
 #if HAS_c_p
   if (id >= u.c_from) {

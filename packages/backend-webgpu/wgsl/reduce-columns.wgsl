@@ -23,10 +23,11 @@ fn main(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  // Workgroups count segments, then tiles of columns, then the outer axes that are kept.
+  // Workgroups count tiles of columns, then the outer axes that are kept, then segments: those side by side read the same rows.
   let unit = linear_group(group, groups);
-  let rest = unit / u.segments;
-  let segment = unit - rest * u.segments;
+  let blocks = u.units / u.segments;
+  let segment = unit / blocks;
+  let rest = unit - segment * blocks;
   let outer = rest / u.tiles;
   let column = (rest - outer * u.tiles) * 32u + lane % 32u;
   let inside = unit < u.units && column < u.columns;

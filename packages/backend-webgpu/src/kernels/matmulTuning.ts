@@ -59,8 +59,9 @@ export class MatmulTuning {
   }
 }
 
+/** What measuring stops at, and how. */
 export interface TuneOptions {
-  /** Stop measuring after this long; what is not measured keeps the assumed throughput. */
+  /** Stop measuring after this long; what is not measured keeps the assumed throughput. 10 by default. */
   readonly seconds?: number;
   /** Size of the products that are timed; thousands on a large GPU. */
   readonly size?: number;
@@ -68,19 +69,28 @@ export interface TuneOptions {
   readonly now?: () => number;
 }
 
+/** Times that each variant is measured, in turns with the others. */
+const ROUNDS = 5;
+
+/** Milliseconds that the shorter of two runs should take: much beside what the clock and a waiting queue are off by. */
+const RUN = 4;
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1];
+
 const layouts: Readonly<Record<"k" | "n", (outer: number, inner: number) => readonly [number, number]>> = {
   k: (_, inner) => [inner, 1],
   n: (outer) => [1, outer],
 };
 
 /**
- * Measures all variants on products of `size` cubed in the three layouts that training uses, and sets the table.
- * Takes a second or two, most of it compiling; products are right, and the same bits, with and without.
+ * Measures all variants on products of `size` cubed in the three layouts that training uses, and sets the table. A time is the
+ * difference between a long and a short run, so that waiting for the end does not count; variants take turns, and the median counts.
+ * Takes some seconds, half of it compiling; products are right, and the same bits, with and without.
  */
 export async function measureVariants(
   backend: Backend,
   tuning: MatmulTuning,
-  { seconds = 20, size = 2048, now = () => performance.now() }: TuneOptions = {},
+  { seconds = 10, size = 2048, now = () => performance.now() }: TuneOptions = {},
 ): Promise<MatmulTable> {
   const buffers = [0, 1, 2].map(() => backend.allocate(4 * size * size));
   const view = (i: number, [outer, inner]: readonly [number, number]): View => ({
@@ -92,7 +102,7 @@ export async function measureVariants(
   });
   const out = view(2, [size, 1]);
   const throughput: Partial<Record<LayoutPair, Record<string, number>>> = {};
-  const start = now();
+  const end = now() + 1000 * seconds;
   const before = tuning.forced;
   try {
     for (const buffer of buffers) {
@@ -102,23 +112,34 @@ export async function measureVariants(
       const a = view(0, layouts[pair[0] as "k" | "n"](size, size));
       const [outer, inner] = layouts[pair[1] as "k" | "n"](size, size);
       const b = view(1, [inner, outer]);
-      const measured: Record<string, number> = {};
-      for (const variant of tuning.variants) {
-        if (now() - start > 1000 * seconds) break;
+      const enqueue = (variant: TileVariant, times: number): void => {
         tuning.forced = variant;
-        const run = async (times: number): Promise<number> => {
-          const from = now();
-          for (let i = 0; i < times; i++) backend.kernels.matmul(a, b, out, { accumulate: false });
-          await backend.synchronize();
-          return now() - from;
-        };
-        await run(1); // compiles
-        const once = await run(1);
-        const times = Math.max(3, Math.min(20, Math.ceil(10 / once)));
-        const best = Math.min(await run(times), await run(times)) / times;
-        measured[variant.name] = (2 * size ** 3) / (best * 1e9);
+        for (let i = 0; i < times; i++) backend.kernels.matmul(a, b, out, { accumulate: false });
+      };
+      const run = async (variant: TileVariant, times: number): Promise<number> => {
+        const from = now();
+        enqueue(variant, times);
+        await backend.synchronize();
+        return now() - from;
+      };
+      // All are compiled beside each other.
+      for (const variant of tuning.variants) enqueue(variant, 1);
+      await backend.synchronize();
+      const [first] = tuning.variants;
+      let times = 1;
+      while (times < 64 && (await run(first, 3 * times)) - (await run(first, times)) < 2 * RUN) times *= 2;
+      const measured = new Map<TileVariant, number[]>(tuning.variants.map((variant) => [variant, []]));
+      for (let round = 0; round < ROUNDS && now() < end; round++) {
+        for (const variant of tuning.variants) {
+          const short = await run(variant, times);
+          const long = await run(variant, 3 * times);
+          if (long > short) measured.get(variant)?.push((2 * times * 2 * size ** 3) / ((long - short) * 1e9));
+        }
       }
-      if (Object.keys(measured).length > 0) throughput[pair] = measured;
+      const entries = [...measured].flatMap(([{ name }, rates]) =>
+        rates.length > 0 ? [[name, median(rates)] as const] : [],
+      );
+      if (entries.length > 0) throughput[pair] = Object.fromEntries(entries);
     }
   } finally {
     tuning.forced = before;

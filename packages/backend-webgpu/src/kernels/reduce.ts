@@ -73,10 +73,13 @@ function inFours({ sizes, strides }: Axes, i: number, counted: boolean): Axes {
   };
 }
 
-/** Threads to a row of `items`: a power of 4, so that each has about four of them. */
+/**
+ * Threads to a row of `items`: a power of 4. About four items to each, so that neighbours read what lies side by side; sixteen once that
+ * is given, so that reading takes longer than joining what threads have.
+ */
 function lanesFor(items: number): number {
   let lanes = 1;
-  while (lanes < THREADS && lanes * 4 < items) lanes *= 4;
+  while (lanes < THREADS && lanes * (lanes < 16 ? 4 : 16) < items) lanes *= 4;
   return lanes;
 }
 

@@ -17,10 +17,18 @@ fn update_@@(i: u32) {
     return;
   }
   let at = u.rates_at;
+  // Everything is under way before the rates are looked at.
   let value = $@@_p[u.@@_p_at + i];
-  let gradient = $rates[at + 1u] * $@@_g[u.@@_g_at + i];
-  let first = u.beta1 * $@@_m[u.@@_m_at + i] + u.other1 * gradient;
-  let second = u.beta2 * $@@_v[u.@@_v_at + i] + u.other2 * gradient * gradient;
+  let raw = $@@_g[u.@@_g_at + i];
+  let first_before = $@@_m[u.@@_m_at + i];
+  let second_before = $@@_v[u.@@_v_at + i];
+  // The norm was not finite: nothing changes.
+  if ($rates[at] == 0.0) {
+    return;
+  }
+  let gradient = $rates[at + 1u] * raw;
+  let first = u.beta1 * first_before + u.other1 * gradient;
+  let second = u.beta2 * second_before + u.other2 * gradient * gradient;
   // Some drivers take v / sqrt v for the root, which is NaN at 0.
   let root = select(sqrt(second), item(0.0), second == item(0.0));
   let decay = $rates[at + 4u] * u.@@_decay;
