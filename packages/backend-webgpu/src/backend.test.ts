@@ -1,8 +1,9 @@
 // The backend around its kernels: the order of host and device, memory over many steps, recordings, sizes beyond the device's limits,
 // and errors that come late.
 
+import * as tensorOps from "@diffmamba/tensor";
 import { BackendError, Device, LifetimeError, scope, type Tensor } from "@diffmamba/tensor";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { openBackend } from "./adapter.js";
 import { WebGpuBackend } from "./backend.js";
 import { describeWithDevice } from "./kernels/device.testing.js";
@@ -162,6 +163,44 @@ describeWithDevice("the WebGPU backend", (device) => {
       /webgpu: reduce: x, \(300, 1024\) f32, spans \d+ bytes; this device lets a kernel see 1048576 bytes of a buffer/,
     );
     expect(() => small.empty([2 ** 40])).toThrow(/more than this device's largest buffer/);
+
+    // Routines and products name themselves and what is too large, and nothing is wrong with the device afterwards.
+    using weight = small.ones([1024]);
+    using targets = small.zeros([rows], "i32");
+    const refused = (op: string, name: string) =>
+      new RegExp(`webgpu: ${op}: ${name}, .*spans \\d+ bytes; .*Split the tensor`);
+    const { rmsNorm: norm, addRmsNorm: addNorm, layerNorm: layer, softmaxCrossEntropy: loss } = tensorOps;
+    expect(() => norm(shifted, weight)).toThrow(refused("rmsNorm", "x"));
+    expect(() => addNorm(shifted, shifted, weight, { eps: 1e-5 })).toThrow(refused("addRmsNorm", "x"));
+    expect(() => layer(shifted, weight)).toThrow(refused("layerNorm", "x"));
+    expect(() => loss(shifted, targets)).toThrow(refused("softmaxCrossEntropy", "logits"));
+    expect(() => shifted.matmul(weight.reshape(1024, 1))).toThrow(refused("matmul", "wide"));
+    expect(() => tensorOps.causalConv1d(shifted.reshape(1, rows, 1024), small.ones([1024, 4]))).toThrow(
+      refused("causalConv1d", "x"),
+    );
+    using fine = norm(table.slice(0, 0, 2), weight);
+    expect((await values(fine))[0]).toBe(0);
+  });
+
+  it("a lack of memory is an error with the kernel that was called last and what is held, now and from then on", async () => {
+    const { device: full, gpu } = await another();
+    const x = full.ones([1024]);
+    expect(await values(x)).toHaveLength(1024);
+    // As a driver reports it: the buffer is there, and not valid, and the error comes later.
+    const original = gpu.popErrorScope.bind(gpu);
+    const scopes = vi.spyOn(gpu, "popErrorScope");
+    scopes.mockImplementationOnce(async () => {
+      await original();
+      return { message: "VK_ERROR_OUT_OF_DEVICE_MEMORY" } as GPUOutOfMemoryError;
+    });
+    const y = x.exp();
+    await expect(values(y)).rejects.toThrow(
+      /webgpu: .*out of memory: no buffer of 4096 bytes beside the \d+ that are held: VK_ERROR_OUT_OF_DEVICE_MEMORY/,
+    );
+    await expect(values(y)).rejects.toThrow(BackendError);
+    expect(() => y.neg()).toThrow(/out of memory/);
+    await expect(full.synchronize()).rejects.toThrow(/out of memory/);
+    await full.dispose();
   });
 
   it("a lost device is an error with the kernel that was called last, now and from then on", async () => {

@@ -28,7 +28,7 @@ interface CopyCommand {
   readonly bytes: number;
 }
 
-type Command = DispatchCommand | CopyCommand | CommandList;
+type Command = DispatchCommand | CopyCommand | Part;
 
 interface HostWrite {
   readonly gpu: GPUBuffer;
@@ -61,10 +61,18 @@ export class UniformChunk {
   }
 }
 
+/** Commands of a recording that go with its first submit: few, so that the GPU begins while the others are encoded. */
+const FIRST_PART = 32;
+
 /** Commands that were recorded: they hold on to their uniforms. */
 export class CommandList {
   readonly commands: DispatchCommand[] = [];
   readonly chunks: UniformChunk[] = [];
+}
+
+/** Recorded commands that are submitted together. */
+interface Part {
+  readonly list: readonly DispatchCommand[];
 }
 
 class Batch {
@@ -171,9 +179,14 @@ export class Stream {
 
   /** Enqueues a recorded list. */
   replay(list: CommandList): void {
-    this.#batch.commands.push(list);
-    for (const { pipeline } of list.commands) if (pipeline.gpu === undefined) this.#batch.pending.add(pipeline);
-    this.flush();
+    const { commands } = list;
+    let size = FIRST_PART;
+    for (let from = 0; from < commands.length; from += size, size = BATCH) {
+      const part = commands.slice(from, from + size);
+      this.#batch.commands.push({ list: part });
+      for (const { pipeline } of part) if (pipeline.gpu === undefined) this.#batch.pending.add(pipeline);
+      this.flush();
+    }
   }
 
   /** Submits what was collected, or puts it in line behind what waits for pipelines. */
@@ -264,7 +277,7 @@ export class Stream {
         continue;
       }
       pass ??= encoder.beginComputePass();
-      if ("commands" in command) for (const recorded of command.commands) set = encodeDispatch(pass, recorded, set);
+      if ("list" in command) for (const recorded of command.list) set = encodeDispatch(pass, recorded, set);
       else set = encodeDispatch(pass, command, set);
     }
     pass?.end();
