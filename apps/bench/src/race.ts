@@ -16,7 +16,7 @@ export interface Entry extends Timed {
   result?(): Promise<readonly ArrayLike<number>[]>;
   /** Looks back after the timing. @throws where what was timed was not the work */
   verify?(): Promise<void>;
-  dispose?(): void;
+  dispose?(): void | Promise<void>;
 }
 
 /** A row before the suite's name is on it. */

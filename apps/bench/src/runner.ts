@@ -93,7 +93,7 @@ async function runCase(
     for (const entry of entries) await entry.verify?.();
     return race.rows((entry) => times.get(entry));
   } finally {
-    for (const entry of entered) entry.dispose?.();
+    for (const entry of entered) await entry.dispose?.();
     for (const device of opened) await device.dispose();
   }
 }

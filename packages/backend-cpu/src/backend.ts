@@ -35,6 +35,7 @@ export class CpuBackend implements Backend {
   readonly #memory: Memory;
   readonly #packer: Packer;
   readonly #recorder: CallRecorder;
+  readonly #launch: (kernel: KernelName, packed: Float64Array, count: number) => void;
   #disposed = false;
 
   constructor(
@@ -58,8 +59,15 @@ export class CpuBackend implements Backend {
       allocate: (bytes: number) => this.#memory.allocate(bytes),
       free: (buffer: BackendBuffer) => this.#memory.free(buffer as CpuBuffer),
     };
-    this.#recorder = new CallRecorder(this.name, memory);
-    this.kernels = this.#recorder.wrap(withHalves(kernels, { ...memory, copy: kernels.copy }));
+    const recorder = new CallRecorder(this.name, memory);
+    this.#recorder = recorder;
+    // What is recorded is calls as they cross: to replay one packs and widens nothing.
+    this.#launch = recorder.wrap({ launch: this.#cross.bind(this) }).launch;
+    this.kernels = withHalves(kernels, {
+      allocate: (bytes) => recorder.allocate(bytes),
+      free: (buffer) => recorder.free(buffer),
+      copy: kernels.copy,
+    });
   }
 
   get recording(): boolean {
@@ -120,9 +128,14 @@ export class CpuBackend implements Backend {
   }
 
   #run(name: KernelName): void {
-    // The array may have grown since the last call, and other devices of this thread share theirs.
-    this.addon.share(this.#packer.array);
-    const error = this.addon.run(kernelNumbers[name], this.options.threads, this.#packer.length);
+    const { array, length } = this.#packer;
+    this.#launch(name, this.recording ? array.slice(0, length) : array, length);
+  }
+
+  #cross(name: KernelName, packed: Float64Array, count: number): void {
+    // The array may be another one than at the last call, and other devices of this thread share theirs.
+    this.addon.share(packed);
+    const error = this.addon.run(kernelNumbers[name], this.options.threads, count);
     if (error === undefined) return;
     const message = `${name}: ${error}`;
     throw error.startsWith("out of memory") ? new BackendError(message) : new ValueError(message);

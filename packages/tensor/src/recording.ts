@@ -2,7 +2,7 @@
 // buffers that stay where they are. A backend with a device of its own has a better way.
 // Knows the Backend interface. Knows no Tensor and no kernel.
 
-import type { BackendBuffer, Kernels, Recording } from "./backend.js";
+import type { BackendBuffer, Recording } from "./backend.js";
 import { BackendError, LifetimeError } from "./errors.js";
 
 interface Memory {
@@ -73,17 +73,17 @@ export class CallRecorder {
     else owner.free(buffer);
   }
 
-  /** The same kernels, which are listed instead of run while calls are recorded. */
-  wrap(kernels: Kernels): Kernels {
+  /** The same kernels, or functions that run them, which are listed instead of run while calls are recorded. */
+  wrap<Functions extends object>(kernels: Functions): Functions {
     type AnyKernel = (...args: unknown[]) => void;
-    const wrapped = Object.entries(kernels as unknown as Record<string, AnyKernel>).map(([name, kernel]) => {
+    const wrapped = Object.entries(kernels as Record<string, AnyKernel>).map(([name, kernel]) => {
       const call: AnyKernel = (...args) => {
         if (this.#open === undefined) kernel(...args);
         else this.#open.calls.push(() => kernel(...args));
       };
       return [name, call];
     });
-    return Object.fromEntries(wrapped) as Kernels;
+    return Object.fromEntries(wrapped) as Functions;
   }
 
   record(fn: () => void): Recording {

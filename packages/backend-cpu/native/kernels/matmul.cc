@@ -3,13 +3,13 @@
 // shared out whole, a long depth with a small result is cut into partial sums. Every element's sum has one order.
 // Knows sizes and threads. Knows no element type.
 
-#include <atomic>
 #include <cstring>
 
 #include "../kernels.h"
 #include "../pool.h"
+#include "matmul_batch.h"
 #include "matmul_block.h"
-#include "matmul_dot.h"
+#include "matmul_dots.h"
 
 namespace diffmamba {
 namespace DIFFMAMBA_ISA {
@@ -18,10 +18,6 @@ namespace {
 /// A loop is cut into so many pieces at most, each of so many multiplications at least: more time than waking a thread takes.
 constexpr int64_t kPieces = 16;
 constexpr int64_t kPieceProducts = 1 << 19;
-/// A result of up to so many rows is made of dot products where both factors have contiguous depth.
-constexpr int64_t kDotVectors = 8;
-/// Bytes of the large matrix that one piece of dot products reads.
-constexpr int64_t kDotPieceBytes = 1 << 18;
 /// Matrices of a batch with fewer multiplications are shared out whole.
 constexpr int64_t kBatchProducts = 1 << 22;
 /// Rows and columns that a piece of a result has at least, so that packing its factors stays cheap.
@@ -45,94 +41,6 @@ constexpr int64_t kPartDepth = 512;
 constexpr int64_t kNarrowColumns = 24;
 /// Elements of a row of partial sums that are combined at a time.
 constexpr int64_t kCombined = 256;
-
-/// Says whether all pieces had memory.
-class Memory {
- public:
-  void note(bool found) {
-    if (!found) missing_.store(true, std::memory_order_relaxed);
-  }
-
-  Error error(const Product& p) const {
-    if (!missing_.load(std::memory_order_relaxed)) return nullptr;
-    return fail("out of memory while packing the factors of (%lld, %lld) x (%lld, %lld)",
-                static_cast<long long>(p.rows), static_cast<long long>(p.depth), static_cast<long long>(p.depth),
-                static_cast<long long>(p.columns));
-  }
-
- private:
-  std::atomic<bool> missing_{false};
-};
-
-/// The product of each of `count` batches, `steps` bytes apart in left, right and out.
-struct Batch {
-  Product first;
-  int64_t count;
-  int64_t steps[3];
-
-  Product at(int64_t n) const {
-    Product p = first;
-    p.left.data += n * steps[0];
-    p.right.data += n * steps[1];
-    p.out.data += n * steps[2];
-    return p;
-  }
-
-  Batch transposed() const { return {first.transposed(), count, {steps[1], steps[0], steps[2]}}; }
-};
-
-/// The rows of the left factor times columns j0 .. j1 of the right one, where depth is contiguous in both.
-bool dot_block(const Product& p, int64_t j0, int64_t j1) {
-  bool found = true;
-  with_type(p.right, 0, j0, [&](const auto* from) {
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
-    const int64_t length = kept_length<T>(p.depth);
-    const int64_t most = std::min<int64_t>(p.rows, 4);
-    float* const kept = scratch(Use::piece).floats(p.rows * length + p.depth);
-    found = kept != nullptr;
-    if (!found) return;
-    for (int64_t r = 0; r < p.rows; r++) {
-      float* const row = kept + p.rows * length;
-      with_type(p.left, r, 0, [&](const auto* x) {
-        if (p.left.by_rows()) return widen(x, row, p.depth);
-        for (int64_t k = 0; k < p.depth; k++) row[k] = x[k * p.left.column];
-      });
-      keep_vector<T>(row, p.depth, kept + r * length);
-    }
-    float totals[4 * kDotRun];
-    for (int64_t j = j0; j < j1; j += kDotRun, from += kDotRun * p.right.column) {
-      const int64_t count = std::min(kDotRun, j1 - j);
-      for (int64_t r0 = 0; r0 < p.rows; r0 += most) {
-        const int64_t vectors = std::min(most, p.rows - r0);
-        dot_run(vectors, kept + r0 * length, length, from, p.right.column, count, p.depth, totals);
-        for (int64_t r = 0; r < vectors; r++) {
-          with_type(p.out, r0 + r, j, [&](auto* to) {
-            const float* const sums = totals + r * kDotRun;
-            if (p.out.by_rows()) return narrow(sums, to, count, p.add);
-            for (int64_t i = 0; i < count; i++) narrow(sums + i, to + i * p.out.column, 1, p.add);
-          });
-        }
-      }
-    }
-  });
-  return found;
-}
-
-Error dot_products(const Batch& batch) {
-  const Product& p = batch.first;
-  const int64_t row_bytes = p.depth * static_cast<int64_t>(bytes_of(p.right.dtype));
-  const int64_t run = std::max<int64_t>(16, round_up(kDotPieceBytes / row_bytes, 4));
-  const int64_t runs = pieces_of(p.columns, run);
-  const int64_t grain = std::max<int64_t>(1, kDotPieceBytes / (std::min(run, p.columns) * row_bytes));
-  Memory memory;
-  parallel_for(batch.count * runs, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      const int64_t j = n % runs * run;
-      memory.note(dot_block(batch.at(n / runs), j, std::min(p.columns, j + run)));
-    }
-  });
-  return memory.error(p);
-}
 
 Error whole_matrices(const Batch& batch) {
   const Product& p = batch.first;
@@ -343,10 +251,6 @@ void clear(const Batch& batch) {
 }
 
 bool is_float(const View& v) { return v.dtype == DType::f32 || v.dtype == DType::bf16 || v.dtype == DType::f16; }
-
-bool suits_dots(const Product& p) {
-  return p.right.row == 1 && p.rows <= kDotVectors;
-}
 
 }  // namespace
 

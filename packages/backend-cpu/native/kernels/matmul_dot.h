@@ -25,10 +25,17 @@ int64_t kept_length(int64_t depth) {
 template <typename T>
 void keep_vector(const float* from, int64_t depth, float* to) {
   constexpr int step = kStep<T>;
-  for (int64_t k = 0; k < kept_length<T>(depth); k++) {
-    const int64_t i = k % step;
-    const int64_t at = step == kLanes ? i : i % 2 * kLanes + i / 2;
-    to[k - i + at] = k < depth ? from[k] : 0;
+  const int64_t length = kept_length<T>(depth), whole = depth / step * step;
+  if (step == kLanes) {
+    memcpy(to, from, static_cast<size_t>(depth) * sizeof(float));
+    for (int64_t k = depth; k < length; k++) to[k] = 0;
+    return;
+  }
+  for (int64_t k = 0; k < length; k += step) {
+    for (int64_t i = 0; i < kLanes; i++) {
+      to[k + i] = k < whole || k + 2 * i < depth ? from[k + 2 * i] : 0;
+      to[k + kLanes + i] = k < whole || k + 2 * i + 1 < depth ? from[k + 2 * i + 1] : 0;
+    }
   }
 }
 
@@ -61,9 +68,9 @@ template <int Vectors, int Rows, typename T>
 }
 
 /// Bytes that each row is fetched ahead: the next row as its end comes near.
-constexpr int64_t kFetchAhead = 512;
+constexpr int64_t kFetchAhead = 1024;
 /// Rows of the large matrix whose products are written together.
-constexpr int64_t kDotRun = 128;
+constexpr int64_t kDotRun = 512;
 
 /// totals[r * kDotRun + w * spread] = the dot product of vector r and row w * spread.
 template <int Vectors, int Rows, typename T>
