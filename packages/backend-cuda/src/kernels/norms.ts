@@ -1,5 +1,5 @@
 // Layer: CUDA kernels. rmsNorm, addRmsNorm, layerNorm and their gradients: teams, blocks and sums in part.
-// Knows layouts and native/kernels/norms.cu. Knows no formula.
+// Knows layouts and native/kernels/{rms_norm,gated_norm,add_rms_norm,layer_norm}.cu. Knows no formula.
 
 import type { Kernels, View } from "@diffmamba/tensor";
 import { f32, i32, type KernelContext, pointer } from "../context.js";
@@ -13,11 +13,18 @@ type Norms = Pick<
 /** Elements of a vector where the main type is this. */
 const vectorOf = ({ dtype }: View): number => (dtype === "f32" ? 4 : 8);
 
-/** Vectors of a row that a thread keeps: kHeld of native/kernels/norms.cu. */
+/** Vectors of a row that a thread keeps: kHeld of native/kernels/norm_rows.cuh. */
 const HELD = 2;
 
 /** Blocks for so many rows with a team to each. */
 const gridOf = (rows: number, team: number): number => Math.ceil((rows * team) / THREADS);
+
+/** Blocks of the kernels that hold their rows whole, which a multiprocessor has at once: __launch_bounds__ of native/kernels/gated_norm.cu. */
+const HOLDING_BLOCKS = { forward: 3, backward: 2 };
+
+/** Whether a team holds rows of so many vectors whole, gated before the norm: native/kernels/gated_norm.cu. */
+const holdsRows = (z: View | undefined, before: boolean, vector: number, vectors: number, team: number): boolean =>
+  z !== undefined && !before && vector > 1 && vectors <= HELD * team;
 
 /** Bytes of shared memory for a row of sums of each team. */
 const sumBytes = (team: number, width: number, rowsOfSums = 1): number => (4 * rowsOfSums * THREADS * width) / team;
@@ -28,6 +35,18 @@ export const normKernels = (context: KernelContext): Norms => ({
     const groups = width / groupSize;
     const vector = vectorFor(vectorOf(x), groupSize, [x, z, weight, y]);
     const team = teamFor(groupSize / vector, HELD);
+    const pitches = [pitchArgument("rmsNorm: x", x), pitchArgument("rmsNorm: z", z), pitchArgument("rmsNorm: y", y)];
+    if (holdsRows(z, normBeforeGate, vector, groupSize / vector, team)) {
+      const most = Math.ceil((HOLDING_BLOCKS.forward * context.device.multiprocessors) / groups);
+      context.launch({
+        kernel: `gated_rms_norm_${x.dtype}`,
+        grid: [Math.min(gridOf(rows, team), most), groups],
+        block: THREADS,
+        overlap: true,
+        args: [...[x, z, weight, y, rstd].map(pointer), i32(rows), i32(groupSize), ...pitches, f32(eps), i32(team)],
+      });
+      return;
+    }
     context.launch({
       kernel: `rms_norm_${x.dtype}_v${vector}`,
       grid: gridOf(rows * groups, team),
@@ -38,9 +57,7 @@ export const normKernels = (context: KernelContext): Norms => ({
         i32(rows * groups),
         i32(groups),
         i32(groupSize),
-        pitchArgument("rmsNorm: x", x),
-        pitchArgument("rmsNorm: z", z),
-        pitchArgument("rmsNorm: y", y),
+        ...pitches,
         f32(eps),
         i32(normBeforeGate),
         i32(team),
@@ -56,24 +73,26 @@ export const normKernels = (context: KernelContext): Norms => ({
     const groups = width / groupSize;
     const vector = vectorFor(vectorOf(x), groupSize, [x, z, weight, dy, dx, dz]);
     const team = teamFor(groupSize / vector, HELD);
-    const blocks = partBlocks(rows, team);
+    const whole = holdsRows(z, normBeforeGate, vector, groupSize / vector, team);
+    const most = Math.ceil((HOLDING_BLOCKS.backward * context.device.multiprocessors) / groups);
+    const blocks = Math.min(partBlocks(rows, team), whole ? most : Number.POSITIVE_INFINITY);
     const parts = dweight && context.temporary([blocks, width], "f32");
     context.launch({
-      kernel: `rms_norm_backward_${x.dtype}_v${vector}`,
+      kernel: whole ? `gated_rms_norm_backward_${x.dtype}` : `rms_norm_backward_${x.dtype}_v${vector}`,
       grid: [blocks, groups],
       block: THREADS,
       shared: parts ? sumBytes(team, groupSize) : 0,
       args: [
         ...[x, z, weight, rstd, dy, dx, dz, parts].map(pointer),
         i32(rows),
-        i32(groups),
+        ...(whole ? [] : [i32(groups)]),
         i32(groupSize),
         pitchArgument("rmsNormBackward: x", x),
         pitchArgument("rmsNormBackward: z", z),
         pitchArgument("rmsNormBackward: dy", dy),
         pitchArgument("rmsNormBackward: dx", dx),
         pitchArgument("rmsNormBackward: dz", dz),
-        i32(normBeforeGate),
+        ...(whole ? [] : [i32(normBeforeGate)]),
         i32(team),
       ],
     });

@@ -14,7 +14,7 @@ import {
 import { type Argument, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
 import { elementwiseKernels } from "./elementwise.js";
 
-/** Threads of a block of these kernels: kThreads of native/kernels/norms.cu. */
+/** Threads of a block of these kernels: kThreads of native/kernels/norm_rows.cuh. */
 export const THREADS = 256;
 
 /** Blocks that leave a row of sums in part each, at most: enough for the largest device, and little beside what they are sums of. */
