@@ -82,8 +82,8 @@ fn main(
             of_columns += product;
           }
 #endrepeat
-        left[columns * pitch + rows] = of_rows;
-        right[columns * pitch + rows] =
+        left[columns][rows] = of_rows;
+        right[columns][rows] =
           vec4f(0.0, of_columns.x, of_columns.x + of_columns.y, of_columns.x + of_columns.y + of_columns.z);
 #endrepeat
 #endrepeat
@@ -92,16 +92,16 @@ fn main(
     let own = lane / 4u;
     let within = lane % 4u;
     let later = vec4f(vec4u(0u, 1u, 2u, 3u) >= vec4u(within));
-    var sum = left[own * pitch + own][within];
+    var sum = left[own][own][within];
     for (var columns = 0u; columns < own; columns++) {
-      sum += dot(left[columns * pitch + own], later);
+      sum += dot(left[columns][own], later);
       for (var rows = own + 1u; rows < 16u; rows++) {
-        let of_rows = left[columns * pitch + rows];
+        let of_rows = left[columns][rows];
         sum += (of_rows.x + of_rows.y) + (of_rows.z + of_rows.w);
       }
     }
     for (var rows = own + 1u; rows < 16u; rows++) {
-      sum += right[own * pitch + rows][within];
+      sum += right[own][rows][within];
     }
     $sums[sum_at(0u, unit, lane)] = sum;
     workgroupBarrier();

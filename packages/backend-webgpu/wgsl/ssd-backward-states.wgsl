@@ -66,9 +66,9 @@ fn main(
 #repeat e 4
       let item = lane + 64u * @e;
 #if of_B
-      left[item / 16u * pitch + item % 16u] = w[@e];
+      left[item / 16u][item % 16u] = w[@e];
 #endif
-      right[item / 16u * pitch + item % 16u] = b[@e];
+      right[item / 16u][item % 16u] = b[@e];
 #endrepeat
     workgroupBarrier();
     multiply(&all, row_slot, column_slot);
@@ -98,7 +98,7 @@ fn main(
       put_left(lane, x[0], x[1], x[2], x[3]);
 #repeat r 4
         let item = lane + 64u * @r;
-        right[item / 16u * pitch + item % 16u] = s[@r];
+        right[item / 16u][item % 16u] = s[@r];
 #endrepeat
       workgroupBarrier();
       multiply(&sums, row_slot, column_slot);

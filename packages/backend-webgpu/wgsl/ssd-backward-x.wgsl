@@ -95,8 +95,8 @@ fn main(
     workgroupBarrier();
 #repeat e 4
       let item = lane + 64u * @e;
-      left[item / 16u * pitch + item % 16u] = w[@e];
-      right[item / 16u * pitch + item % 16u] = g[@e];
+      left[item / 16u][item % 16u] = w[@e];
+      right[item / 16u][item % 16u] = g[@e];
 #endrepeat
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);
@@ -134,13 +134,13 @@ fn main(
   $sums[sum_at(dot_kind(tile), unit, lane)] = sum_rows(&dots, lane);
   workgroupBarrier();
 #repeat half 2
-    left[row_slot * pitch + slot_of(column_slot, @half)] = skips[@half];
+    left[row_slot][slot_of(column_slot, @half)] = skips[@half];
 #endrepeat
   workgroupBarrier();
   if (lane < 16u) {
     var sum = vec4f();
     for (var part = 0u; part < 8u; part++) {
-      sum += left[part * pitch + lane];
+      sum += left[part][lane];
     }
     for (var c = 0u; c < 4u; c++) {
       if (p0 + 4u * lane + c < u.head_size) {

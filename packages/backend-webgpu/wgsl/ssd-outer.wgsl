@@ -47,17 +47,18 @@ fn main(
 #else
         let weight = until_at(unit, t / 4u)[t % 4u] * steps_at(unit, t / 4u)[t % 4u];
 #endif
-        if (weight != 0.0) {
-          x[@e] = weight * x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
-          b[@e] = B_four(token0 + t, state0 + n0 + 4u * (item % 16u), state0 + u.states);
-        }
+        // Read whatever the weight is, which is under way itself; what a weight of 0 stands before may be no number.
+        let own = x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
+        let other = B_four(token0 + t, state0 + n0 + 4u * (item % 16u), state0 + u.states);
+        x[@e] = select(weight * own, vec4f(), weight == 0.0);
+        b[@e] = select(other, vec4f(), weight == 0.0);
       }
 #endrepeat
     workgroupBarrier();
 #repeat e 4
       let item = lane + 64u * @e;
-      left[item / 16u * pitch + item % 16u] = x[@e];
-      right[item / 16u * pitch + item % 16u] = b[@e];
+      left[item / 16u][item % 16u] = x[@e];
+      right[item / 16u][item % 16u] = b[@e];
 #endrepeat
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);

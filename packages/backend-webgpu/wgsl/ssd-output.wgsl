@@ -89,7 +89,7 @@ fn main(
     put_left(lane, w[0], w[1], w[2], w[3]);
 #repeat e 4
       let item = lane + 64u * @e;
-      right[item / 16u * pitch + item % 16u] = x[@e];
+      right[item / 16u][item % 16u] = x[@e];
 #endrepeat
     workgroupBarrier();
     multiply(&sums, row_slot, column_slot);
