@@ -54,7 +54,7 @@ async function dawn(flags: readonly string[] = []): Promise<GPU | Absence> {
       remedy: "use a platform that it has a build for: Linux (glibc), macOS or Windows",
     };
   }
-  keeper[kept] = module.create([...flags]);
+  keeper[kept] = module.create([...(onProcessor() ? softwareSwitches : []), ...flags]);
   return keeper[kept];
 }
 
@@ -82,6 +82,18 @@ const softwareDrivers = [
 
 /** What tells Vulkan's loader which drivers there are, beside its folders. */
 const driverVariables = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES"];
+
+/**
+ * Dawn's switches for a driver on the processor. Its compiler writes out every word that workgroup memory begins with, most of a shader;
+ * without Vulkan's extension for that, the shader begins with a loop.
+ */
+const softwareSwitches = ["disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension"];
+
+/** Whether Vulkan's loader is told of a driver on the processor alone. */
+function onProcessor(): boolean {
+  const files = driverVariables.flatMap((name) => process.env[name]?.split(":") ?? []);
+  return files.length > 0 && files.every((file) => softwareDrivers.includes(file) || /swiftshader/i.test(file));
+}
 
 function installedDrivers(): string[] {
   return driverFolders.flatMap((folder) =>
