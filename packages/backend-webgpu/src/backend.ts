@@ -47,14 +47,15 @@ export class WebGpuBackend implements Backend {
   readonly #memory: Memory;
   readonly #readback: Readback;
   readonly #dispatcher: Dispatcher;
-  #temporaries: WebGpuBuffer[] = [];
+  readonly #temporaries: WebGpuBuffer[] = [];
   /** The kernel that was called last. */
   #op = "";
   #error: BackendError | undefined;
   #disposed = false;
   #recording: { readonly kept: WebGpuBuffer[] } | undefined;
-  /** What is enqueued before anything else happens to its buffers. */
+  /** What is put off, and what was freed meanwhile of its buffers. */
   #deferred: Deferred | undefined;
+  readonly #held: WebGpuBuffer[] = [];
 
   constructor(
     /** For who measures it, or has it do more than this backend does. */
@@ -131,10 +132,14 @@ export class WebGpuBackend implements Backend {
   free(buffer: BackendBuffer): void {
     if (this.#disposed) return;
     const own = buffer as WebGpuBuffer;
-    if (this.#deferred !== undefined) this.#forget(this.#deferred, own);
+    if (this.#deferred !== undefined && uses(this.#deferred, own)) this.#held.push(own);
+    else this.#giveBack(own);
+  }
+
+  #giveBack(buffer: WebGpuBuffer): void {
     // A recording goes on using what was there before it.
-    if (this.#recording !== undefined && !this.#memory.isCurrent(own)) this.#recording.kept.push(own);
-    else this.#memory.free(own);
+    if (this.#recording !== undefined && !this.#memory.isCurrent(buffer)) this.#recording.kept.push(buffer);
+    else this.#memory.free(buffer);
   }
 
   write(buffer: BackendBuffer, byteOffset: number, bytes: Uint8Array): void {
@@ -210,7 +215,9 @@ export class WebGpuBackend implements Backend {
       this.#runDeferred();
       failed = false;
     } finally {
+      // Of a function that threw.
       this.#deferred = undefined;
+      for (const buffer of this.#held.splice(0)) this.#giveBack(buffer);
       list = this.#stream.endRecording();
       this.#recording = undefined;
       this.#memory.leave();
@@ -290,19 +297,8 @@ export class WebGpuBackend implements Backend {
     const deferred = this.#deferred;
     if (deferred === undefined) return;
     this.#deferred = undefined;
-    const { row, dispatch } = deferred;
-    const scratch: WebGpuBuffer[] = [];
-    const buffers: Record<string, Dispatch["buffers"][string]> = { ...dispatch.buffers };
-    for (const name of sideOutputs) {
-      const use = buffers[name];
-      if (use === undefined || row[name] !== undefined) continue;
-      const view = "view" in use ? use.view : use;
-      const buffer = this.#memory.allocate(view.buffer.bytes);
-      scratch.push(buffer);
-      buffers[name] = "view" in use ? { ...use, view: { ...view, buffer } } : { ...view, buffer };
-    }
-    this.#dispatcher.run(this.#op, scratch.length > 0 ? { ...dispatch, buffers } : dispatch);
-    for (const buffer of scratch) this.#memory.free(buffer);
+    this.#dispatcher.run(this.#op, deferred.dispatch);
+    for (const buffer of this.#held.splice(0)) this.#giveBack(buffer);
   }
 
   #takeDeferred({ buffer, offset, shape }: View): Deferred | undefined {
@@ -312,15 +308,9 @@ export class WebGpuBackend implements Backend {
     if (normed.buffer !== buffer || normed.offset !== offset || sizeOf(normed.shape) !== sizeOf(shape))
       return undefined;
     this.#deferred = undefined;
+    // Until the kernel that takes it over has enqueued it.
+    this.#temporaries.push(...this.#held.splice(0));
     return deferred;
-  }
-
-  /** A buffer is given back: what was put off must not find another tensor in it. What it would only have written there nobody wants. */
-  #forget(deferred: Deferred, buffer: WebGpuBuffer): void {
-    const { row, dispatch } = deferred;
-    const name = sideOutputs.find((output) => row[output]?.buffer === buffer);
-    if (name !== undefined) this.#deferred = { row: { ...row, [name]: undefined }, dispatch };
-    else if (uses(deferred, buffer)) this.#runDeferred();
   }
 
   #temporary(shape: readonly number[], dtype: DType): View {
@@ -340,8 +330,7 @@ export class WebGpuBackend implements Backend {
           kernel(...args);
         } finally {
           if (this.#temporaries.length > 0) {
-            for (const buffer of this.#temporaries) this.#memory.free(buffer);
-            this.#temporaries = [];
+            for (const buffer of this.#temporaries.splice(0)) this.#giveBack(buffer);
           }
         }
       };
@@ -373,9 +362,6 @@ export class WebGpuBackend implements Backend {
     if (this.#error !== undefined) throw this.#error;
   }
 }
-
-/** What a norm gives beside the row. */
-const sideOutputs = ["sum", "rstd"] as const;
 
 function uses({ dispatch }: Deferred, buffer: BackendBuffer): boolean {
   return Object.values(dispatch.buffers).some(

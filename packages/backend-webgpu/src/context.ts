@@ -71,10 +71,9 @@ export interface NormedRow {
   readonly y?: View | undefined;
   readonly z?: View | undefined;
   readonly weight: View;
-  /** This and `rstd` are absent where nobody wants them any more. */
   readonly sum?: View | undefined;
   readonly normed: View;
-  readonly rstd: View | undefined;
+  readonly rstd: View;
   readonly eps: number;
   /** The gate multiplies what is normed instead of what is to be normed. */
   readonly normBeforeGate: boolean;

@@ -5,7 +5,8 @@ import type { Device } from "@diffmamba/tensor";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { webgpu, webgpuAvailability } from "../node.js";
 
-const availability = await webgpuAvailability();
+/** With Dawn's checks of each call. */
+const availability = await webgpuAvailability({ dawn: [] });
 
 /** Drivers that compute on the processor, where a shader takes seconds to compile. */
 const onProcessor = /swiftshader|llvmpipe/i;

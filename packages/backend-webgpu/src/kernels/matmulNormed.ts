@@ -122,9 +122,7 @@ fn main(
   }`;
     })
     .join("\n  ")}
-#if HAS_rstd
   if (id == 0u && lane == 0u) { $rstd[u.rstd_at] = rstd; }
-#endif
   workgroupBarrier();
 
   ${count(rows)
@@ -183,7 +181,7 @@ export function runNormed(
       ...{ x: vec(x), y: y && vec(y), z: z && vec(z), weight: vec(weight), sum: sum && vec(sum), normed: vec(normed) },
       ...{ rstd, wide: vec(wide.view), out: out.view },
     },
-    writes: ["normed", "out", ...(sum ? ["sum"] : []), ...(rstd ? ["rstd"] : [])],
+    writes: ["normed", "rstd", "out", ...(sum ? ["sum"] : [])],
     uniforms: {
       ...{ rows: wide.outer, wide_pitch: wide.pitch / 4, out_step: out.step },
       ...{ channels: f32(width), eps: f32(eps) },
