@@ -1,7 +1,8 @@
 // Layer: root. How every test runs: sources, not builds, through the condition `@diffmamba/source`.
-// The workspace's packages are pure, so their tests share a thread; apps and tools start processes,
+// The workspace's packages are pure, so their tests share a thread or two; apps and tools start processes,
 // so theirs have one each, and run one group after the other so that timings do not disturb each other.
 import { existsSync, readdirSync } from "node:fs";
+import os from "node:os";
 import process from "node:process";
 import { defineConfig } from "vitest/config";
 
@@ -21,6 +22,8 @@ export default defineConfig({
   test: {
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // What tests start mostly waits for something, so two at once are not too many for two cores.
+    maxWorkers: Math.max(2, os.availableParallelism() - 1),
     projects: [
       {
         extends: true,
@@ -36,14 +39,15 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          // Dawn lives as long as its process, which all files share.
+          // Dawn lives as long as its process, which all files share; beside it run those of the browser.
           name: "webgpu",
-          sequence: { groupOrder: 0 },
+          sequence: { groupOrder: 1 },
           include: ["packages/backend-webgpu/src/**/*.test.ts"],
           exclude: ["packages/backend-webgpu/src/**/*.browser.test.ts"],
           pool: "forks",
           isolate: false,
           maxWorkers: 1,
+          setupFiles: ["packages/backend-webgpu/src/waiting.testing.ts"],
           // Drivers on the processor compile for long.
           testTimeout: 240_000,
         },
@@ -52,11 +56,11 @@ export default defineConfig({
       "packages/backend-cpu/vitest.browser.config.ts",
       {
         extends: true,
-        test: { name: "apps", sequence: { groupOrder: 1 }, include: ["apps/*/src/**/*.test.ts"], pool: "forks" },
+        test: { name: "apps", sequence: { groupOrder: 2 }, include: ["apps/*/src/**/*.test.ts"], pool: "forks" },
       },
       {
         extends: true,
-        test: { name: "tools", sequence: { groupOrder: 2 }, include: ["tools/**/*.test.ts"], pool: "forks" },
+        test: { name: "tools", sequence: { groupOrder: 3 }, include: ["tools/**/*.test.ts"], pool: "forks" },
       },
     ],
   },

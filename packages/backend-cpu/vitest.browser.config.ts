@@ -17,6 +17,7 @@ export default defineProject({
   test: {
     name: "WASM in Chromium",
     sequence: { groupOrder: 1 },
+    maxWorkers: 1,
     include: ["src/**/*.browser.test.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -25,7 +25,11 @@ export interface Stage {
 export async function openStage(executablePath: string): Promise<Stage> {
   const folder = mkdtempSync(path.join(os.tmpdir(), "diffmamba-playground-"));
   const server = await servePage({ port: 0, outDir: path.join(folder, "page") });
-  const args = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+  const args = [
+    ...["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
+    // Shaders clear their own workgroup memory, which that adapter compiles in a third of the time.
+    "--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
+  ];
   const browser = await chromium.launch({ executablePath, args });
   return {
     browser,
