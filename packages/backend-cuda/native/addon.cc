@@ -216,7 +216,7 @@ napi_value multiply(napi_env env, napi_callback_info info) {
        {&p.m, &p.n, &p.k, &p.batch, &p.a_pitch, &p.b_pitch, &p.out_pitch, &p.a_step, &p.b_step, &p.out_step}) {
     *field = static_cast<int64_t>(*x++);
   }
-  for (CUdeviceptr* const field : {&p.a, &p.b, &p.out}) *field = static_cast<CUdeviceptr>(*x++);
+  for (CUdeviceptr* const field : {&p.a, &p.b, &p.out, &p.bias}) *field = static_cast<CUdeviceptr>(*x++);
   bool supported = false;
   const Fault fault = device->multiply(p, &supported);
   if (!fault.empty()) return result(env, fault);

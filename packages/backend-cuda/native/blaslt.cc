@@ -20,6 +20,9 @@ constexpr int CUBLAS_COMPUTE_32F_FAST_TF32 = 77;
 
 constexpr int CUBLASLT_MATMUL_DESC_TRANSA = 3;
 constexpr int CUBLASLT_MATMUL_DESC_TRANSB = 4;
+constexpr int CUBLASLT_MATMUL_DESC_EPILOGUE = 7;
+constexpr int CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8;
+constexpr int CUBLASLT_EPILOGUE_BIAS = 4;
 constexpr int CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT = 5;
 constexpr int CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6;
 constexpr int CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1;
@@ -185,6 +188,7 @@ BlasLt::Plan* BlasLt::plan(const Product& p) {
   key.a = a_alignment;
   key.b = b_alignment;
   key.out = out_alignment;
+  key.bias = p.bias != 0;
   const std::string name(reinterpret_cast<const char*>(&key), sizeof key);
   const auto found = plans_.find(name);
   if (found != plans_.end()) return found->second;
@@ -198,6 +202,13 @@ BlasLt::Plan* BlasLt::plan(const Product& p) {
     const int32_t count = static_cast<int32_t>(p.batch);
     return ok(lt.cublasLtMatrixLayoutSetAttribute(*to, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count)) &&
            ok(lt.cublasLtMatrixLayoutSetAttribute(*to, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step));
+  };
+  // Which bias is told with each product; a plan knows that there is one. Its type is that of out.
+  const auto with_bias = [&] {
+    return p.bias == 0 ||
+           (ok(lt.cublasLtMatmulDescSetAttribute(made->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &CUBLASLT_EPILOGUE_BIAS,
+                                                 sizeof CUBLASLT_EPILOGUE_BIAS)) &&
+            ok(lt.cublasLtMatmulDescSetAttribute(made->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias)));
   };
   // The library counts in columns: it is given the transposed product out' = b' a', whose columns are our rows.
   const int32_t first_op = p.b_transposed ? 1 : 0;
@@ -213,6 +224,7 @@ BlasLt::Plan* BlasLt::plan(const Product& p) {
       ok(lt.cublasLtMatmulDescCreate(&made->operation, compute, CUDA_R_32F)) &&
       ok(lt.cublasLtMatmulDescSetAttribute(made->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first_op, sizeof first_op)) &&
       ok(lt.cublasLtMatmulDescSetAttribute(made->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second_op, sizeof second_op)) &&
+      with_bias() &&
       layout(&made->b, p.type, p.b_transposed ? p.k : p.n, p.b_transposed ? p.n : p.k, p.b_pitch, p.b_step) &&
       layout(&made->a, p.type, p.a_transposed ? p.m : p.k, p.a_transposed ? p.k : p.m, p.a_pitch, p.a_step) &&
       layout(&made->out, p.out_type, p.n, p.m, p.out_pitch, p.out_step) &&
@@ -234,6 +246,10 @@ Outcome BlasLt::multiply(const Product& p, CUstream stream, std::string* why) {
   if (!open()) return Outcome::unsupported;
   const Plan* const chosen = plan(p);
   if (!chosen->supported) return Outcome::unsupported;
+  if (p.bias != 0 && lt.cublasLtMatmulDescSetAttribute(chosen->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias,
+                                                       sizeof p.bias) != CUBLAS_STATUS_SUCCESS) {
+    return Outcome::unsupported;
+  }
   const float alpha = 1.0f;
   const float beta = p.accumulate ? 1.0f : 0.0f;
   const auto at = [](CUdeviceptr address) { return reinterpret_cast<void*>(address); };

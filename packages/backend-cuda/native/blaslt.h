@@ -26,6 +26,8 @@ struct Product {
   int64_t a_pitch, b_pitch, out_pitch;
   int64_t a_step, b_step, out_step;
   CUdeviceptr a, b, out;
+  /// n elements of the type of out, added to every row, aligned to 16 bytes; or 0.
+  CUdeviceptr bias;
 };
 
 enum class Outcome { done, unsupported, failed };

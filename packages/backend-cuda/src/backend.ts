@@ -16,7 +16,7 @@ import {
 } from "@diffmamba/tensor";
 import type { Addon } from "./addon.js";
 import { ArgumentBuffer } from "./arguments.js";
-import { addressOf, type DeviceProperties, i64, type Launch, longs, pointer } from "./context.js";
+import { addressOf, type DeviceProperties, i64, isAligned, type Launch, longs, pointer } from "./context.js";
 import { createKernels, type Product, type ProductContext } from "./kernels/index.js";
 import { type CudaBuffer, Pool } from "./memory.js";
 
@@ -58,6 +58,7 @@ export class CudaBackend implements Backend {
   readonly dtypes: ReadonlySet<DType> = new Set(["f32", "bf16", "f16", "i32", "u8"]);
   readonly holdsData = true;
   readonly prefersRecording = true;
+  readonly addsBias = true;
   /**
    * Mamba-2: few states are kept, and made again within a chunk in the time that reading more would take. Mamba: states as often as its
    * backward pass starts from one, which saves a second pass over the tokens.
@@ -306,8 +307,9 @@ export class CudaBackend implements Backend {
     return table;
   }
 
-  #multiply({ a, b, out, m, n, k, batch, accumulate }: Product): boolean {
+  #multiply({ a, b, out, m, n, k, batch, accumulate, bias }: Product): boolean {
     const [type, outType] = [floatTypes[a.view.dtype], floatTypes[out.view.dtype]];
+    if (bias !== undefined && !isAligned(bias, 16)) return false;
     if (!this.options.blas || type === undefined || outType === undefined) return false;
     packed.doubles([
       type,
@@ -329,10 +331,11 @@ export class CudaBackend implements Backend {
       addressOf(a.view),
       addressOf(b.view),
       addressOf(out.view),
+      bias === undefined ? 0 : addressOf(bias),
     ]);
     this.addon.share(packed.bytes);
     const taken = this.#native(() => this.addon.multiply(this.#handle));
-    if (taken) this.#timed?.push(`matmul ${batch}x${m}x${k}x${n} ${a.view.dtype}${accumulate ? " added" : ""}`);
+    if (taken) this.#timed?.push(`matmul ${batch}x${m}x${k}x${n} ${a.view.dtype}${accumulate ? " added" : ""}${bias ? " with bias" : ""}`);
     return taken;
   }
 

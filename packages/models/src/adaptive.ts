@@ -108,9 +108,9 @@ export class AdaptiveVocabulary extends Vocabulary {
   #headLogits(hidden: Tensor): Tensor {
     const [{ table, bias, headDropout }] = this.clusters;
     const projected = project(hidden, this.headProjection, headDropout);
-    const list = linear(projected, table.compute).add(bias.compute);
+    const list = linear(projected, table.compute, bias.compute);
     if (this.clusterWeight === undefined || this.clusterBias === undefined) return list;
-    return concat([list, linear(projected, this.clusterWeight.compute).add(this.clusterBias.compute)]);
+    return concat([list, linear(projected, this.clusterWeight.compute, this.clusterBias.compute)]);
   }
 
   /** Column of the head that leads to tail `i`, counted from 0. */
@@ -156,7 +156,7 @@ export class AdaptiveVocabulary extends Vocabulary {
 }
 
 function tailLogits(hidden: Tensor, { table, bias, projection, headDropout }: Cluster): Tensor {
-  return linear(project(hidden, projection, headDropout), table.compute).add(bias.compute);
+  return linear(project(hidden, projection, headDropout), table.compute, bias.compute);
 }
 
 function project(hidden: Tensor, projection: Parameter | undefined, dropout: Dropout): Tensor {

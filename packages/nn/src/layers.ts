@@ -42,8 +42,10 @@ export class Linear extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const y = linear(x, this.weight.compute);
-    return this.bias === undefined ? y : y.add(this.bias.compute);
+    const bias = this.bias?.compute;
+    // A bias that is wider than what is computed in makes the result as wide.
+    if (bias !== undefined && bias.dtype !== x.dtype) return linear(x, this.weight.compute).add(bias);
+    return linear(x, this.weight.compute, bias);
   }
 }
 

@@ -73,9 +73,10 @@ export interface PrimitiveKernels {
   /**
    * (batch, M, K) x (batch, K, N) -> (batch, M, N). Each matrix of `a` and `b` has one contiguous axis (either one, so
    * transposes are views) and any pitch in the other; `batch` may have stride 0. `out` has a contiguous last axis.
-   * With `accumulate`, adds to `out`. Where `a` and `b` are bf16 or f16, `out` has their type or is f32.
+   * With `accumulate`, adds to `out`. Where `a` and `b` are bf16 or f16, `out` has their type or is f32. `bias` (N,), contiguous and of
+   * the type of `out`, is added to every row; it is there only where {@link Backend.addsBias} says so.
    */
-  matmul(a: View, b: View, out: View, options: { readonly accumulate: boolean }): void;
+  matmul(a: View, b: View, out: View, options: { readonly accumulate: boolean; readonly bias?: View }): void;
   /** Rows of a table: table (V, D), index (R,) i32 -> (R, D). An index out of range is an error or, on a device, NaN. */
   gather(table: View, index: View, out: View): void;
   /** out (V, D) = 0, then out[index[r]] += src[r] for r in order; index (R,) i32, src (R, D). */
@@ -387,6 +388,8 @@ export interface Backend {
   heldBytes(): number;
   /** Tokens a chunk that its scans are fastest with, where the caller does not care; 64 by default. */
   readonly chunkSizes?: { readonly ssdScan?: number; readonly selectiveScan?: number };
+  /** Whether `matmul` takes a bias. Elsewhere it is added by a pass of its own. */
+  readonly addsBias?: boolean;
   /** True where time is dearer than memory: outputs that backward could have made again are held for it instead. */
   readonly holdsOutputs?: boolean;
   /**

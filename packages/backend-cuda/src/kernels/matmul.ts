@@ -3,6 +3,7 @@
 
 import { BackendError, bytesPerElement, formatShape, type Kernels, type View } from "@diffmamba/tensor";
 import { type Argument, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
+import { elementwiseKernels } from "./elementwise.js";
 
 /** A batch of matrices: each has one contiguous axis, `transposed` where that is the first, and a pitch in the other. */
 export interface Matrices {
@@ -23,6 +24,8 @@ export interface Product {
   readonly k: number;
   readonly batch: number;
   readonly accumulate: boolean;
+  /** (n,), of the type of `out`: added to every row. */
+  readonly bias?: View;
 }
 
 export interface ProductContext extends KernelContext {
@@ -80,6 +83,10 @@ const matrixArguments = (x: Matrices): readonly Argument[] => [
 ];
 
 export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> {
+  const { binary } = elementwiseKernels(context);
+  const addBias = (out: View, bias: View): void =>
+    binary("add", out, { ...bias, shape: out.shape, strides: [0, 0, bias.strides[0]] }, out);
+
   const skinny = (product: Product, { rows, columns }: { rows: number; columns: number }): void => {
     const { a, b, out, m, n, k, accumulate } = product;
     const warps = 4;
@@ -126,8 +133,15 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     }
   };
 
+  const large = (product: Product): void => {
+    if (context.multiply(product)) return;
+    const { bias, ...rest } = product;
+    if (bias === undefined || !context.multiply(rest)) tiles(rest);
+    if (bias) addBias(product.out.view, bias);
+  };
+
   return {
-    matmul: (a, b, out, { accumulate }) => {
+    matmul: (a, b, out, { accumulate, bias }) => {
       const [batch, m, n] = out.shape;
       const k = a.shape[2];
       if (batch === 0 || m === 0 || n === 0) return;
@@ -147,8 +161,9 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         accumulate,
       };
       const plan = skinnyPlan(product);
-      if (plan) skinny(product, plan);
-      else if (!context.multiply(product)) tiles(product);
+      if (plan === undefined) return large({ ...product, ...(bias && { bias }) });
+      skinny(product, plan);
+      if (bias) addBias(out, bias);
     },
   };
 }

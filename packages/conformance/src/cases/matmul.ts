@@ -97,6 +97,24 @@ const linearCases = [
   }),
   opCase({
     op: "linear",
+    name: "many rows, with a bias",
+    inputs: { x: uniform([130, 64]), weight: uniform([72, 64]), bias: uniform([72]) },
+    outputs: ({ x, weight, bias }) => ({ y: linear(x, weight, bias) }),
+  }),
+  opCase({
+    op: "linear",
+    name: "with a bias",
+    inputs: { x: uniform([2, 9, 8]), weight: uniform([16, 8]), bias: uniform([16]) },
+    outputs: ({ x, weight, bias }) => ({ y: linear(x, weight, bias) }),
+  }),
+  opCase({
+    op: "linear",
+    name: "one row, a bias that is part of another tensor",
+    inputs: { x: uniform([1, 8]), weight: uniform([3, 8]), biases: uniform([3, 2]) },
+    outputs: ({ x, weight, biases }) => ({ y: linear(x, weight, biases.slice(1, 1).reshape(3)) }),
+  }),
+  opCase({
+    op: "linear",
     name: "a weight used twice",
     inputs: { x: uniform([4, 6]), weight: uniform([6, 6]) },
     outputs: ({ x, weight }) => ({ y: linear(linear(x, weight), weight) }),

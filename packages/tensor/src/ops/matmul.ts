@@ -8,7 +8,7 @@ import { floats, needsFloat, type OpSpec, sameDevice, sameType } from "../op.js"
 import { scope } from "../scope.js";
 import { noGrad, record } from "../tape.js";
 import type { Tensor } from "../tensor.js";
-import { contiguousCopy } from "./copy.js";
+import { contiguous, contiguousCopy } from "./copy.js";
 import { sumTo } from "./reduce.js";
 import { transpose } from "./views.js";
 
@@ -70,20 +70,26 @@ function single(x: Tensor): View {
 }
 
 /** out = a x b, or out += a x b, where `out` has a contiguous last axis and one row pitch. */
-function multiply(a: Tensor, b: Tensor, out: Tensor, accumulate = false): Tensor {
+function multiply(
+  a: Tensor,
+  b: Tensor,
+  out: Tensor,
+  { accumulate = false, bias }: { readonly accumulate?: boolean | undefined; readonly bias?: View } = {},
+): Tensor {
   const { kernels } = out.device.backend;
   if (out.size === 0) return out;
   if (a.dim(-1) === 0) {
     if (!accumulate) out.fillInPlace(0);
     return out;
   }
+  const options = { accumulate, ...(bias && { bias }) };
   noGrad(() =>
     scope(() => {
       if (b.rank === 2) {
-        kernels.matmul(single(asRows(a)), single(matrices(b)), single(asRows(out)), { accumulate });
+        kernels.matmul(single(asRows(a)), single(matrices(b)), single(asRows(out)), options);
       } else {
         const batch = out.shape.slice(0, -2);
-        kernels.matmul(asBatch(a, batch), asBatch(b, batch), asBatch(out, batch), { accumulate });
+        kernels.matmul(asBatch(a, batch), asBatch(b, batch), asBatch(out, batch), options);
       }
     }),
   );
@@ -95,7 +101,7 @@ function multiply(a: Tensor, b: Tensor, out: Tensor, accumulate = false): Tensor
  * may be f32. For ops whose gradients are sums of products.
  */
 export function multiplyInto(a: Tensor, b: Tensor, out: Tensor, options: { readonly accumulate?: boolean } = {}): void {
-  multiply(a, b, out, options.accumulate);
+  multiply(a, b, out, options);
   out.storage.version++;
 }
 
@@ -134,16 +140,41 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   return out;
 }
 
-/** x W^T: x (..., I), weight (O, I) -> (..., O); the layout of a linear layer's weight. @throws ShapeError, DTypeError */
-export function linear(x: Tensor, weight: Tensor): Tensor {
+/** out += bias, for every row. */
+function addBias(out: Tensor, bias: Tensor): void {
+  const { shape, strides, offset } = broadcastTo("linear", bias, out.shape);
+  const wide = { ...bias.view(), shape, strides, offset };
+  if (out.size > 0) out.device.backend.kernels.binary("add", out.view(), wide, out.view());
+}
+
+/**
+ * x W^T + b: x (..., I), weight (O, I), bias (O,) -> (..., O); the layout of a linear layer's weight. A backend that can adds the bias
+ * within the product, in f32. @throws ShapeError, DTypeError
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   check("linear", x, weight, -1);
   if (weight.rank !== 2)
     throw new ShapeError(`linear: the weight is ${formatShape(weight.shape)}; it must be (out, in).`);
+  if (bias !== undefined) {
+    sameDevice("linear", x, bias);
+    sameType("linear", x, bias);
+    if (bias.rank !== 1 || bias.dim(0) !== weight.dim(0))
+      throw new ShapeError(
+        `linear: the bias is ${formatShape(bias.shape)}; it must be (${weight.dim(0)}), as the output.`,
+      );
+  }
   const out = x.device.empty([...x.shape.slice(0, -1), weight.dim(0)], x.dtype);
-  noGrad(() => scope(() => void multiply(x, transpose(weight, 0, 1), out)));
+  const within = bias !== undefined && Boolean(x.device.backend.addsBias) && x.dim(-1) > 0;
+  noGrad(() =>
+    scope(() => {
+      const added = within ? { bias: contiguous(bias).view() } : {};
+      multiply(x, transpose(weight, 0, 1), out, added);
+      if (bias !== undefined && !within) addBias(out, bias);
+    }),
+  );
   record({
     name: "linear",
-    inputs: [x, weight],
+    inputs: bias === undefined ? [x, weight] : [x, weight, bias],
     outputs: [out],
     save: [x, weight],
     backward: ([dy], [input, w], sink) => {
@@ -151,6 +182,7 @@ export function linear(x: Tensor, weight: Tensor): Tensor {
       return [
         sink.needs(0) ? multiply(dy, w, sink.place(0)) : undefined,
         sink.needs(1) ? multiplyRows(dy, input, sink.place(1)) : undefined,
+        ...(bias === undefined ? [] : [sink.needs(2) ? sumTo(dy, [w.dim(0)]) : undefined]),
       ];
     },
   });
@@ -164,7 +196,7 @@ export const specs: readonly OpSpec[] = [
     kind: "primitive",
     dtypes: floats,
     accumulates: "f32",
-    gradients: ["x", "weight"],
+    gradients: ["x", "weight", "bias"],
     saves: "x, weight",
   },
 ];
