@@ -97,6 +97,8 @@ function copyNative(folder) {
   const dawn = copyPackage("webgpu", "packages/backend-webgpu", folder, ["index.js", "dist/linux-x64"]);
   strip(path.join(dawn, "dist/linux-x64/dawn.node"));
   copyPackage("@diffmamba/conformance", "apps/bench", folder, ["fixtures"]);
+  // What is measured beside us by programs of their own.
+  cpSync(path.join(root, "apps/bench/peers/pytorch.py"), path.join(folder, "peers/pytorch.py"));
 }
 
 function packNode(folder, version) {

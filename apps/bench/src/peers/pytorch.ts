@@ -2,10 +2,15 @@
 // that has it. The script times by itself, so that its figures are those of a PyTorch program; it says what it used.
 // Knows a process and lines of JSON. Knows no op.
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Entry, Peer } from "../race.js";
 
-const script = fileURLToPath(new URL("../../peers/pytorch.py", import.meta.url));
+/** Beside the package's sources, or beside a bundle's. */
+const places = ["../../peers/pytorch.py", "../peers/pytorch.py"].map((at) =>
+  fileURLToPath(new URL(at, import.meta.url)),
+);
+const script = places.find((place) => existsSync(place)) ?? places[0];
 
 /** What the script prints for one case. */
 interface Answer {
