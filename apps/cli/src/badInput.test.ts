@@ -1,5 +1,6 @@
 // Layer: apps/cli, tests. Everything that can be wrong with what the command is given: the message names it, the exit code is 2 for wrong
-// usage and 1 for failures, stdout stays empty, and there is no stack trace unless it is asked for.
+// usage and 1 for failures, stdout stays empty, and there is no stack trace unless it is asked for. Most run in this process; some of
+// either exit code, and whatever depends on the environment, the disk or what is called, in processes of their own.
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import process from "node:process";
@@ -47,7 +48,7 @@ function copy(name: string): void {
 }
 
 describe("wrong usage (exit code 2)", () => {
-  it.concurrent.each<[what: string, args: () => string[], message: string]>([
+  it.each<[what: string, args: () => string[], message: string]>([
     ["a command", () => ["trian"], "unknown command 'trian'. Did you mean train?"],
     ["a flag", () => training("--sede", "3"), "unknown option '--sede'. Did you mean --seed?"],
     [
@@ -130,7 +131,7 @@ describe("wrong usage (exit code 2)", () => {
     ["a missing --data", () => ["train", "--preset", "tiny", "--out", "never"], "train wants --data"],
     ["an empty prompt", () => ["generate", "--checkpoint", "run", "--prompt", ""], "--prompt: it is empty"],
   ])("%s", async (_, args, message) => {
-    expectFailure(await place.run(args()), 2, message);
+    expectFailure(await place.here(args()), 2, message);
   });
 
   it("a number of threads in DIFFMAMBA_THREADS", async () => {
@@ -144,7 +145,7 @@ describe("wrong usage (exit code 2)", () => {
 });
 
 describe("things that are not there (exit code 1)", () => {
-  it.concurrent.each<[what: string, args: string[], message: string]>([
+  it.each<[what: string, args: string[], message: string]>([
     ["a checkpoint", scoring("nowhere"), "nowhere: no such checkpoint"],
     ["a data file", scoring("run", "nothing.txt"), "nothing.txt: no such file or folder"],
     ["data to train on", ["train", "--data", "nothing.txt", "--out", "n1"], "nothing.txt: no such file or folder"],
@@ -158,7 +159,7 @@ describe("things that are not there (exit code 1)", () => {
     ["a model to convert", ["convert", "--from", "nowhere", "--to", "x"], "nowhere: no such checkpoint"],
     ["a tokenizer", [...scoring("run"), "--tokenizer", "no.json"], "no.json"],
   ])("%s", async (_, args, message) => {
-    expectFailure(await place.run(args), 1, message);
+    expectFailure(await place.here(args), 1, message);
   });
 
   it.each([training("--backend", "cuda"), [...talking("run"), "--backend", "cuda"]])("a GPU (%s)", async (...args) => {
@@ -203,7 +204,7 @@ describe("damaged files (exit code 1)", () => {
 
   it.each(["broken.json", "broken.yaml"])("settings that are not what they say: %s", async (file) => {
     expectFailure(
-      await place.run(training("--config", file)),
+      await place.here(training("--config", file)),
       1,
       `${file}: this is not ${/json/.test(file) ? "JSON" : "YAML"}`,
     );
@@ -213,7 +214,7 @@ describe("damaged files (exit code 1)", () => {
     copy("short");
     const file = place.read("short/model.safetensors");
     place.write("short/model.safetensors", file.subarray(0, file.length / 2));
-    expectFailure(await place.run(scoring("short")), 1, /short\/model\.safetensors: .*cut short/);
+    expectFailure(await place.here(scoring("short")), 1, /short\/model\.safetensors: .*cut short/);
   });
 
   it("a model.safetensors whose header lies about sizes", async () => {
@@ -225,10 +226,10 @@ describe("damaged files (exit code 1)", () => {
         header[tensor].data_offsets[1] += 4;
       }),
     );
-    expectFailure(await place.run(scoring("lying")), 1, `lying/model.safetensors: tensor "${tensor}": data_offsets`);
+    expectFailure(await place.here(scoring("lying")), 1, `lying/model.safetensors: tensor "${tensor}": data_offsets`);
     file.writeBigUInt64LE(1n << 60n, 0);
     place.write("lying/model.safetensors", file);
-    expectFailure(await place.run(scoring("lying")), 1, /lying\/model\.safetensors: .*header/);
+    expectFailure(await place.here(scoring("lying")), 1, /lying\/model\.safetensors: .*header/);
   });
 
   it("a tensor of another shape than the configuration wants", async () => {
@@ -237,7 +238,7 @@ describe("damaged files (exit code 1)", () => {
     config.diffmamba_config.dModel *= 2;
     place.write("shaped/config.json", JSON.stringify(config));
     expectFailure(
-      await place.run(scoring("shaped")),
+      await place.here(scoring("shaped")),
       1,
       /shaped\/model\.safetensors: "backbone\.embeddings\.weight" is \(19, 16\), but the model's is \(19, 32\)/,
     );
@@ -246,7 +247,7 @@ describe("damaged files (exit code 1)", () => {
   it("a config.json that is not JSON", async () => {
     copy("worded");
     place.write("worded/config.json", "model_type: mamba2\n");
-    expectFailure(await place.run(talking("worded")), 1, "worded/config.json: line 1, column 1");
+    expectFailure(await place.here(talking("worded")), 1, "worded/config.json: line 1, column 1");
   });
 
   it("a .bin that calls os.system: it is named, and not called", async () => {
@@ -263,31 +264,31 @@ describe("damaged files (exit code 1)", () => {
 
   it("an empty data file", async () => {
     expectFailure(
-      await place.run(["train", ...smallest, "--data", "empty.txt", "--out", "n2"]),
+      await place.here(["train", ...smallest, "--data", "empty.txt", "--out", "n2"]),
       1,
       "empty.txt: it is empty",
     );
-    expectFailure(await place.run(scoring("run", "empty.txt")), 1, "empty.txt: it is empty");
+    expectFailure(await place.here(scoring("run", "empty.txt")), 1, "empty.txt: it is empty");
   });
 
   it("a text with a character that the model does not know", async () => {
     place.write("foreign.txt", "the state Ω of a space");
-    expectFailure(await place.run(scoring("run", "foreign.txt")), 1, /foreign\.txt.*Ω/);
+    expectFailure(await place.here(scoring("run", "foreign.txt")), 1, /foreign\.txt.*Ω/);
   });
 
   it("a store with a token outside its vocabulary", async () => {
     cpSync(place.at("run/data"), place.at("store"), { recursive: true });
     place.write("store/train.u8", Buffer.alloc(place.read("store/train.u8").length, 255));
     const message = /store\/train\.u8: token \d+ is 255, outside the vocabulary of \d+/;
-    expectFailure(await place.run(["train", ...smallest, "--data", "store", "--out", "n3"]), 1, message);
-    expectFailure(await place.run([...scoring("run", "store"), "--split", "train"]), 1, message);
+    expectFailure(await place.here(["train", ...smallest, "--data", "store", "--out", "n3"]), 1, message);
+    expectFailure(await place.here([...scoring("run", "store"), "--split", "train"]), 1, message);
   });
 
   it("a folder that is no store, and a file of another size than its name says", async () => {
     mkdirSync(place.at("folder"));
-    expectFailure(await place.run(scoring("run", "folder")), 1, "folder: a folder without store.json");
+    expectFailure(await place.here(scoring("run", "folder")), 1, "folder: a folder without store.json");
     const text8 = ["data", "prepare", "text8", "--from", "text.txt", "--out", "x"];
-    expectFailure(await place.run(text8), 1, "text.txt: this is not text8");
+    expectFailure(await place.here(text8), 1, "text.txt: this is not text8");
   });
 });
 

@@ -1,5 +1,5 @@
-// Layer: apps/cli, for tests. The real command in processes of its own, in a temporary folder, on text that the test makes itself.
-// Wants the build: dist/main.js. Knows no command.
+// Layer: apps/cli, for tests. The real command in processes of its own, or in this one, in a temporary folder, on text that the test
+// makes itself. Wants the build: dist/main.js. Knows no command.
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -34,11 +34,52 @@ export interface Workplace {
   start(args: readonly string[], env?: NodeJS.ProcessEnv): Started;
   /** `diffmamba ARGS` to its end. */
   run(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Outcome>;
+  /**
+   * `diffmamba ARGS` to its end in this process, where it does not have to start first. For what ends soon and leaves nothing running;
+   * one at a time, since it takes over the streams, the folder and the environment of the process.
+   */
+  here(args: readonly string[]): Promise<Outcome>;
   /** The document that `diffmamba ARGS --json` prints. @throws Error with stderr where it fails or prints something else */
   json<T = Record<string, unknown>>(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<T>;
   /** Any command to its end. */
   shell(command: string, args: readonly string[]): Promise<Outcome>;
   dispose(): void;
+}
+
+/** The environment of commands: this process's, but for what would change what they say. */
+function environment(): NodeJS.ProcessEnv {
+  const { DIFFMAMBA_DATA: _, DIFFMAMBA_DEBUG: __, ...inherited } = process.env;
+  // Several commands run at once, of models for which one thread is enough.
+  return { ...inherited, NO_COLOR: "1", DIFFMAMBA_THREADS: "1" };
+}
+
+/** A command line in this process, as if in one of its own. */
+async function runHere(args: readonly string[], folder: string): Promise<Outcome> {
+  const { main } = await import("./program.js");
+  const output = { stdout: "", stderr: "" };
+  const { env, exitCode } = process;
+  const [cwd, listeners] = [process.cwd(), process.stdout.listeners("error")];
+  const streams = ["stdout", "stderr"] as const;
+  const writes = streams.map((name) => process[name].write);
+  for (const name of streams) {
+    process[name].write = (text: string | Uint8Array) => {
+      output[name] += String(text);
+      return true;
+    };
+  }
+  process.env = environment();
+  process.chdir(folder);
+  try {
+    const code = await main(args);
+    return { code: code === 0 ? Number(process.exitCode ?? 0) : code, ...output };
+  } finally {
+    for (const [i, name] of streams.entries()) process[name].write = writes[i];
+    for (const listener of process.stdout.listeners("error")) {
+      if (!listeners.includes(listener)) process.stdout.off("error", listener as (error: Error) => void);
+    }
+    process.chdir(cwd);
+    Object.assign(process, { env, exitCode });
+  }
 }
 
 export function workplace(): Workplace {
@@ -51,11 +92,9 @@ export function workplace(): Workplace {
   const children = new Set<ChildProcess>();
   const at = (...parts: string[]) => path.join(folder, ...parts);
   const launch = (command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Started => {
-    const { DIFFMAMBA_DATA: _, DIFFMAMBA_DEBUG: __, ...inherited } = process.env;
     const child = spawn(command, args, {
       cwd: folder,
-      // Several commands run at once, of models for which one thread is enough.
-      env: { ...inherited, NO_COLOR: "1", DIFFMAMBA_THREADS: "1", ...env },
+      env: { ...environment(), ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     children.add(child);
@@ -83,6 +122,7 @@ export function workplace(): Workplace {
     read: (name) => readFileSync(at(name)),
     start,
     run: (args, env) => start(args, env).ended,
+    here: (args) => runHere(args, folder),
     shell: (command, args) => launch(command, args).ended,
     async json<T>(args: readonly string[], env?: NodeJS.ProcessEnv) {
       const { code, stdout, stderr } = await start([...args, "--json"], env).ended;
