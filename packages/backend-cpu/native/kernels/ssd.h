@@ -1,16 +1,17 @@
-// What the forward and the backward of the Mamba-2 scan share: the arguments, the segments that a row is cut into, and the
-// decays inside one. A segment is the part of one chunk that belongs to one sequence, so that nothing is masked but the
-// future, and one sequence's NaN stays its own.
+// What the forward and the backward of the Mamba-2 scan share: the arguments, the segments that a row is cut into, the decays
+// inside one, and its output. A segment is the part of one chunk that belongs to one sequence, so that nothing is masked but
+// the future, and one sequence's NaN stays its own.
 // Knows the arguments' order. Knows no gradient.
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "../kernels.h"
 #include "../pool.h"
 #include "lanes.h"
 #include "sequence.h"
-#include "small_product.h"
+#include "ssd_tiles.h"
 
 namespace diffmamba {
 namespace DIFFMAMBA_ISA {
@@ -81,122 +82,176 @@ inline Segment segment_at(const Inputs& in, const Options& options, int64_t b, i
   return {begin, end, starts_sequence(in.seqIdx, b, in.length, begin), first ? chunk : -1};
 }
 
-/// dt of one token and head before the limits.
-inline float raw_dt(const Inputs& in, int64_t b, int64_t t, int64_t h) {
-  const float bias = in.dtBias ? in.dtBias.as<float>()[h] : 0.0f;
-  return *row_of(in.dt, 1, in.length, b, t, h) + bias;
+/// A group's heads are shared out in so many parts, by the sizes alone: each part makes C B^T again.
+inline int64_t parts_of_group(const Inputs& in) {
+  constexpr int64_t kUnits = 8;
+  const int64_t units = std::max<int64_t>(1, in.batch * in.groups);
+  return std::clamp<int64_t>((kUnits + units - 1) / units, 1, std::max<int64_t>(1, in.heads_per_group()));
 }
 
-inline int64_t padded(int64_t n) { return small_product::padded(n); }
+/// Floats in whole cache lines.
+inline int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
 
-/// How far a row of a lower triangle is read by a product: into the future, where it must hold zeros.
-inline int64_t reach(int64_t i, int64_t n) {
-  const int64_t end = i + small_product::kRows;
-  return padded(end < n ? end : n);
-}
+/// Tokens that a block of a segment has at most.
+constexpr int64_t kBlock = 16;
+/// So much, as a power of e, decays change by within a block at most: powers of both signs then fit a float with room to spare.
+constexpr double kBlockDecay = 30;
 
-/// What the tokens of a segment of one head decay by. Every row is as long as a chunk in whole vectors.
+/// What the tokens of a segment of one head decay by. The segment is cut into blocks: with a_i the sum of dt A up to and with
+/// token i and e_I that of the last token of block I, a decay e^{a_i - a_j} from a block J into I >= J is
+/// e^{a_i - e_I} rate_I ... rate_{J+1} e^{e_J - a_j}, rate_I = e^{e_I - e_{I-1}}. No factor overflows where the decay itself does not.
 struct Decays {
-  /// dt before softplus and limits, and after.
+  /// dt before softplus and limits, and after; in whole vectors.
   float *raw, *dt;
-  /// a_i, the sum of dt A up to and with token i; e^{a_i}, since the segment began; e^{a_n - a_i}, until its end.
-  float *a, *since, *until;
-  /// For {@link each}: a at the end of each block of columns, the decay from a column to there, and from there to a row.
-  float *ends, *to_end, *from_end;
+  /// e^{a_i - e_I}, e^{e_I - a_i} and dt_i e^{e_I - a_i} of a token i of block I.
+  float *from_end, *to_end, *scaled_dt;
+  /// Of each block: rate_I, of the first one e^{e_0}; e^{e_I}, since the segment began; e^{a_n - e_I}, until it ends.
+  float *rate, *since, *until;
+  /// Where blocks begin, and the segment's end.
+  int32_t* begins;
+  double *a;
+  int64_t blocks = 0;
 
-  static constexpr int64_t kArrays = 8;
+  static constexpr int64_t kArrays = 12;
 
   template <typename Take>
   explicit Decays(const Take& take)
-      : raw(take()), dt(take()), a(take()), since(take()), until(take()), ends(take()), to_end(take()), from_end(take()) {}
+      : raw(take(1)),
+        dt(take(1)),
+        from_end(take(1)),
+        to_end(take(1)),
+        scaled_dt(take(1)),
+        rate(take(1)),
+        since(take(1)),
+        until(take(1)),
+        begins(reinterpret_cast<int32_t*>(take(2))),
+        a(reinterpret_cast<double*>(take(2))) {}
+
+  int64_t begin(int64_t block) const { return begins[block]; }
+  int64_t size(int64_t block) const { return begins[block + 1] - begins[block]; }
+  /// Of the whole segment.
+  float last() const { return since[blocks - 1]; }
 
   /// Sets all.
   void load(const Inputs& in, const Options& options, int64_t b, int64_t h, const Segment& s) {
-    const int64_t n = s.size(), whole = padded(n);
-    for (int64_t i = 0; i < n; i++) raw[i] = raw_dt(in, b, s.begin + i, h);
+    const int64_t n = s.size(), whole = padded(n), step = in.dt.pitch(1);
+    const float bias = in.dtBias ? in.dtBias.as<float>()[h] : 0.0f;
+    const float* const given = row_of(in.dt, 1, in.length, b, s.begin, h);
+    for (int64_t i = 0; i < n; i++) raw[i] = given[i * step] + bias;
     for (int64_t i = n; i < whole; i++) raw[i] = 0;
     for (int64_t i = 0; i < whole; i += kLanes) {
-      const Vec given = DIFFMAMBA_ISA::load(raw + i);
-      const Vec value = options.dtSoftplus ? softplus(given) : given;
+      const Vec v = DIFFMAMBA_ISA::load(raw + i);
+      const Vec value = options.dtSoftplus ? softplus(v) : v;
       // In this order of operands NaN stays NaN.
       store(dt + i, min(splat(options.high), max(splat(options.low), value)));
     }
     const double A = in.A.as<float>()[h];
     double total = 0;
-    for (int64_t i = 0; i < whole; i++) {
-      if (i < n) total += dt[i] * A;
-      a[i] = static_cast<float>(total);
-    }
-    for (int64_t i = 0; i < whole; i += kLanes) {
-      const Vec sum = DIFFMAMBA_ISA::load(a + i);
-      store(since + i, exp(sum));
-      store(until + i, exp(splat(a[n - 1]) - sum));
-    }
-    // Where dt is not negative, all sums go one way, so that a decay is the product of two parts of it that are no further from 1.
-    const bool splits = options.dtSoftplus || options.low >= 0;
-    blocks = splits ? n / kLanes : 0;
+    for (int64_t i = 0; i < n; i++) a[i] = total += dt[i] * A;
+    cut(n);
     for (int64_t block = 0; block < blocks; block++) {
-      const int64_t j = block * kLanes;
-      ends[block] = a[j + kLanes - 1];
-      store(to_end + j, exp(splat(ends[block]) - DIFFMAMBA_ISA::load(a + j)));
+      const double end = a[begins[block + 1] - 1], before = block > 0 ? a[begins[block] - 1] : 0;
+      for (int64_t i = begins[block]; i < begins[block + 1]; i++) from_end[i] = static_cast<float>(a[i] - end);
+      rate[block] = static_cast<float>(end - before);
+      since[block] = static_cast<float>(end);
+      until[block] = static_cast<float>(total - end);
     }
-    for (int64_t block = blocks; block < padded(blocks); block++) ends[block] = 0;
-  }
-
-  /// Calls body(i, j, M_ij, keep) for M_ij = e^{a_i - a_j} of a row's columns j, j + 1, ..., block by block up to the diagonal; `keep`
-  /// clears what is after it. The exponent comes from a difference: e^{a_i} and e^{-a_j} may not fit a float.
-  template <typename Body>
-  void each(int64_t n, const Body& body) const {
-    for (int64_t i = 0; i < n; i++) {
-      const int64_t before = std::min((i + 1) / kLanes, blocks);
-      for (int64_t block = 0; block < before; block += kLanes) {
-        store(from_end + block, exp(splat(a[i]) - DIFFMAMBA_ISA::load(ends + block)));
-      }
-      for (int64_t block = 0; block < before; block++) {
-        const int64_t j = block * kLanes;
-        body(i, j, splat(from_end[block]) * DIFFMAMBA_ISA::load(to_end + j), [](Vec v) { return v; });
-      }
-      for (int64_t j = before * kLanes; j <= i; j += kLanes) {
-        body(i, j, exp(splat(a[i]) - DIFFMAMBA_ISA::load(a + j)), [&](Vec v) { return lower(v, i, j); });
-      }
+    for (int64_t i = n; i < whole; i++) from_end[i] = 0;
+    for (int64_t i = 0; i < whole; i += kLanes) {
+      const Vec difference = DIFFMAMBA_ISA::load(from_end + i), to = bounded_exp(-difference);
+      store(from_end + i, bounded_exp(difference));
+      store(to_end + i, to);
+      store(scaled_dt + i, DIFFMAMBA_ISA::load(dt + i) * to);
+    }
+    for (float* const each : {rate, since, until}) {
+      for (int64_t i = blocks; i < padded(blocks); i++) each[i] = 0;
+      for (int64_t i = 0; i < blocks; i += kLanes) store(each + i, exp(DIFFMAMBA_ISA::load(each + i)));
     }
   }
 
  private:
-  int64_t blocks = 0;
-
-  /// v where column j, j + 1, ... is not after i, else 0.
-  static Vec lower(Vec v, int64_t i, int64_t j) {
-    VecInt column;
-    for (int lane = 0; lane < kLanes; lane++) column[lane] = lane;
-    return select(column <= static_cast<int32_t>(i - j), v, Vec{});
+  /// Blocks of up to kBlock tokens, and of fewer where they decay by much.
+  void cut(int64_t n) {
+    blocks = 0;
+    begins[0] = 0;
+    double least = a[0], most = a[0];
+    for (int64_t i = 1; i < n; i++) {
+      const double low = std::min(least, a[i]), high = std::max(most, a[i]);
+      const bool goes_on = i - begins[blocks] < kBlock && !(high - low > kBlockDecay);
+      if (!goes_on) begins[++blocks] = static_cast<int32_t>(i);
+      least = goes_on ? low : a[i];
+      most = goes_on ? high : a[i];
+    }
+    begins[++blocks] = static_cast<int32_t>(n);
   }
 };
 
-/// Zeros after the block of the diagonal, as far as products read.
-inline void clear_future(float* matrix, int64_t n, int64_t pitch) {
-  for (int64_t i = 0; i < n; i++) {
-    for (int64_t j = padded(i + 1); j < reach(i, n); j += kLanes) store(matrix + i * pitch + j, Vec{});
+/// Rows of one head or group over a segment.
+struct TokenRows {
+  float* at;
+  int64_t pitch;
+
+  TokenRows(float* at, int64_t pitch) : at(at), pitch(pitch) {}
+  /// Those of a view whose last `inner` axes are one row, from `column` on. Absent with the view.
+  TokenRows(const View& view, int inner, int64_t length, int64_t b, int64_t t, int64_t column)
+      : at(view ? row_of(view, inner, length, b, t, column) : nullptr), pitch(view ? view.pitch(inner) : 0) {}
+
+  explicit operator bool() const { return at != nullptr; }
+  float* row(int64_t i) const { return at + i * pitch; }
+  void clear(int64_t rows, int64_t columns) const {
+    for (int64_t i = 0; at != nullptr && i < rows; i++) ssd::clear(row(i), columns);
+  }
+};
+
+/// C B^T over a segment of one group: (n x n), by rows of `pitch`, zeros after the diagonal as far as products read.
+/// `transposed` has room for panels of (state x n).
+inline void products_of_group(const TokenRows& C, const TokenRows& B, int64_t n, int64_t N, float* transposed, float* out,
+                              int64_t pitch) {
+  pack_transpose(B.at, B.pitch, n, N, transposed);
+  Tile tile;
+  for (int64_t panel = 0; panel < panels_of(n); panel++) {
+    const int64_t j0 = panel * kPanel, width = panel_columns(n, panel);
+    each_strip(0, n, [&](int64_t i0, int64_t rows) {
+      if (j0 >= i0 + rows + kBlock) return;
+      const Term term{C.row(i0), transposed + panel * N * kPanel, C.pitch, N, 1};
+      if (j0 < i0 + rows) sum_terms<Lies::by_rows>(rows, width, &term, 1, nullptr, tile.at);
+      for (int64_t i = i0; i < i0 + rows; i++) {
+        float* const to = out + i * pitch + j0;
+        for (int64_t c = 0; c < kPanel; c += kLanes) {
+          const Vec v = j0 + c <= i ? tile.vector(i - i0, c) : Vec{};
+          store(to + c, j0 + c + kLanes - 1 <= i ? v : up_to(v, i - j0 - c));
+        }
+      }
+    });
   }
 }
 
-/// C B^T . M, with M_ij = e^{a_i - a_j} for j <= i, else 0; rows of `pitch`.
-inline void decayed(const Decays& decays, int64_t n, const float* cb, float* out, int64_t pitch) {
-  decays.each(n, [&](int64_t i, int64_t j, Vec decay, const auto& keep) {
-    store(out + i * pitch + j, keep(load(cb + i * pitch + j) * decay));
-  });
-  clear_future(out, n, pitch);
-}
-
-
-/// C B^T over a segment of one group: (n x n), its lower triangle, rows of `pitch`; `transposed` has room for state x pitch.
-inline void products_of_group(const Inputs& in, int64_t b, int64_t g, const Segment& s, float* transposed, float* out,
-                              int64_t pitch) {
-  const int64_t n = s.size(), N = in.state;
-  const float* const B = row_of(in.B, 2, in.length, b, s.begin, g * N);
-  const float* const C = row_of(in.C, 2, in.length, b, s.begin, g * N);
-  transpose(B, in.B.pitch(2), n, N, transposed, pitch);
-  set_product(Shape::lower_result, n, padded(n), N, {C, in.C.pitch(2), 1}, {transposed, pitch}, out, pitch);
+/// The output of one head before D and the gate: sum_j e^{a_i - a_j} (C_i . B_j) X_j + e^{a_i} S C_i, with X_j = dt_j x_j. `x` holds
+/// panels of e^{e_J - a_j} X_j, `state` those of S^T (state x headDim), or is null where S is 0. Calls body(lanes, i, p, Y) for
+/// every vector of a row i, from column p of the head on.
+template <typename Body>
+inline void each_output(const Decays& decays, const TokenRows& C, const float* cb, int64_t pitch, int64_t n, int64_t N,
+                        int64_t P, const float* state, const float* x, Term* terms, const Body& body) {
+  Tile tile;
+  for (int64_t panel = 0; panel < panels_of(P); panel++, x += n * kPanel) {
+    const int64_t width = panel_columns(P, panel);
+    for (int64_t block = 0; block < decays.blocks; block++) {
+      each_strip(decays.begin(block), decays.begin(block + 1), [&](int64_t i0, int64_t rows) {
+        int64_t count = 0;
+        if (state != nullptr) terms[count++] = {C.row(i0), state + panel * N * kPanel, C.pitch, N, 1};
+        for (int64_t from = 0; from <= block; from++) {
+          const int64_t j = decays.begin(from), depth = from < block ? decays.size(from) : i0 + rows - j;
+          terms[count] = {cb + i0 * pitch + j, x + j * kPanel, pitch, depth, count > 0 ? decays.rate[from] : 1};
+          count++;
+        }
+        sum_terms<Lies::by_rows>(rows, width, terms, count, nullptr, tile.at);
+        for (int64_t i = i0; i < i0 + rows; i++) {
+          const Vec since_end = splat(decays.from_end[i]);
+          each_column(width, [&](auto lanes, int64_t c) { body(lanes, i, panel * kPanel + c, tile.vector(i - i0, c) * since_end); });
+        }
+      });
+    }
+  }
 }
 
 /// Memory of the calling thread for one unit of work, handed out piece by piece.
@@ -214,6 +269,12 @@ class Workspace {
     float* const piece = at_;
     at_ += padded(floats);
     return piece;
+  }
+
+  /// Room for terms of a tile: one for each block, and two more.
+  Term* take_terms(int64_t tokens) { return reinterpret_cast<Term*>(take(floats_of_terms(tokens))); }
+  static int64_t floats_of_terms(int64_t tokens) {
+    return padded((tokens + 2) * static_cast<int64_t>(sizeof(Term) / sizeof(float)));
   }
 
  private:
