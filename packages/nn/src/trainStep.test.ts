@@ -13,13 +13,13 @@ beforeEach(() => {
 afterEach(() => device.dispose());
 
 /** A small network, its optimizer, and four rows of inputs and targets. */
-function setUp(dtype: "f32" | "f64" = "f32") {
-  const build = new Build({ device, dtype, seed: 1 });
+function setUp(dtype: "f32" | "f64" = "f32", compute: "bf16" | undefined = undefined) {
+  const build = new Build({ device, dtype, ...(compute && { compute }), seed: 1 });
   const model = new FeedForward({ dModel: 3, dHidden: 8 }, build);
   const optimizer = new AdamW(decayGroups(model, 0.1, "all"));
   const [x, y] = ["x", "y"].map((name) => build.parameter(name, [4, 3], normal(1)));
   const loss = (from: number, to: number) => () => {
-    const rows = (tensor: Tensor) => tensor.slice(0, from, to);
+    const rows = (tensor: Tensor) => tensor.slice(0, from, to).cast(compute ?? dtype);
     return model.forward(rows(x)).sub(rows(y)).square().mean();
   };
   return { model, optimizer, loss };
@@ -52,6 +52,17 @@ describe("trainStep", () => {
         expect(await values(other.model)).toEqual(close);
       }
     }
+  });
+
+  it("sums in f32 what is computed in half the bits: many small parts lose nothing to one large one", async () => {
+    const gradientNorm = async (parts: number, compute?: "bf16") => {
+      const { optimizer, loss } = setUp("f32", compute);
+      const step = trainStep(optimizer, [loss(0, 4), ...Array.from({ length: parts }, () => loss(0, 1))], { lr: 0 });
+      return step.norm.item();
+    };
+    // 300 parts of 1/301 each: beside a sum in bf16, which has 8 bits, each of the last ones would be rounded away.
+    const [exact, found] = [await gradientNorm(300), await gradientNorm(300, "bf16")];
+    expect(Math.abs(found - exact) / exact).toBeLessThan(0.01);
   });
 
   it("lowers the loss, and gives the same bits for the same seed", async () => {

@@ -19,21 +19,16 @@ export interface TrainStepResult {
 
 const isHalf = ({ dtype }: Tensor) => dtype === "bf16" || dtype === "f16";
 
-/** The sums of gradients so far with those of one more micro-batch, which are used up; half as wide ones are summed in f32. */
-function addUp(sums: readonly Tensor[] | undefined, gradients: readonly Tensor[]): Tensor[] {
-  return noGrad(() =>
-    gradients.map((gradient, i) => {
-      // Others were added to their sums as they were made.
+/** Gradients as the sums of a step's parts begin: half as wide ones in f32. Those given are used up. */
+const asSums = (gradients: readonly Tensor[]): Tensor[] =>
+  noGrad(() =>
+    gradients.map((gradient) => {
       if (!isHalf(gradient)) return gradient;
       const wide = gradient.cast("f32");
       gradient.dispose();
-      if (sums === undefined) return wide;
-      sums[i].addInPlace(wide);
-      wide.dispose();
-      return sums[i];
+      return wide;
     }),
   );
-}
 
 /**
  * Takes one optimizer step on the mean of the losses. Each function is run, differentiated and freed before the next:
@@ -53,9 +48,8 @@ export function trainStep(
     for (const compute of losses) {
       const shared = losses.length === 1 ? compute : () => compute().mul(share);
       const fn = lossScale === undefined ? shared : () => shared().mul(lossScale.scale);
-      const into = gradients?.map((sum, i) => (isHalf(leaves[i]) ? undefined : sum));
-      const result = valueAndGrad(fn, leaves, into && { into });
-      gradients = losses.length === 1 ? result.gradients : addUp(gradients, result.gradients);
+      const result = valueAndGrad(fn, leaves, gradients && { into: gradients });
+      gradients = losses.length === 1 || gradients ? result.gradients : asSums(result.gradients);
       const value = lossScale === undefined ? result.value : noGrad(() => result.value.div(lossScale.scale));
       loss = loss === undefined ? value : noGrad(() => loss?.add(value));
     }

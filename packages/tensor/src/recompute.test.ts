@@ -46,6 +46,23 @@ describe("recompute", () => {
     expect(peaks[1]).toBeLessThan(peaks[0]);
   });
 
+  it("adds to the sums that are given, bit for bit as what is kept does", async () => {
+    const x = tensor([64, 8], 1);
+    const w = [tensor([8, 8], 2), tensor([8, 8], 3), tensor([8], 4)];
+    const step = device.zeros([], "i32");
+    const results: unknown[] = [];
+    for (const again of [false, true]) {
+      const before = device.memory().tensors;
+      const into = [undefined, ...w.map((weight) => weight.mul(0.5))];
+      const { value, gradients } = valueAndGrad(() => stack(x, w, step, again), [x, ...w], { into });
+      results.push(await Promise.all([value, ...gradients].map(async (tensor) => [...(await tensor.data())])));
+      for (const [i, sum] of into.entries()) if (sum) expect(gradients[i].storage).toBe(sum.storage);
+      for (const tensor of [value, ...gradients, ...into]) tensor?.dispose();
+      expect(device.memory().tensors).toBe(before);
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
   it("without a tape just computes; of what has no gradient it gives none", async () => {
     const x = tensor([3], 1);
     const [y] = recompute((z) => [z.exp()], [x]);

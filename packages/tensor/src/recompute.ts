@@ -54,7 +54,14 @@ export function recompute(fn: (...inputs: Tensor[]) => readonly Tensor[], inputs
           const gradient = gradients[i];
           return gradient === undefined ? [] : [[output, gradient]];
         });
-        return runBackward(tape, seeds, leaves);
+        const sums = leaves.map((_, i) => (sink.needs(i) ? sink.sum(i) : undefined));
+        const given = sums.flatMap((sum, i): Seed[] => (sum === undefined ? [] : [[leaves[i], sum]]));
+        return runBackward(tape, seeds, leaves, given).map((gradient, i) => {
+          if (sums[i] === undefined) return gradient;
+          // It was added to what there is of it.
+          gradient?.dispose();
+          return undefined;
+        });
       } finally {
         tape.release();
       }

@@ -17,6 +17,11 @@ export interface GradientSink {
    * the packed gradient. The content is arbitrary; write all of it, then return it as that input's gradient.
    */
   place(i: number): Tensor;
+  /**
+   * The sum to which the gradient of input `i` is to be added, if its caller gave one ({@link GradOptions.into}): whoever adds to it in
+   * place returns nothing for that input. Of an input of bf16 or f16 it may be f32.
+   */
+  sum(i: number): Tensor | undefined;
 }
 
 /** From the gradients of the outputs (undefined where nothing depends on one) to those of the inputs. */
@@ -228,7 +233,19 @@ export function recordReshape(x: Tensor, out: Tensor): void {
 /** The gradients under way, by the id of the tensor that each belongs to. */
 class Gradients {
   readonly #byId = new Map<number, Tensor>();
+  /** Sums that the caller gave to be added to, and so holds too. */
+  readonly #given = new Set<number>();
   constructor(readonly regions: ReadonlyMap<number, Region>) {}
+
+  give(id: number, sum: Tensor): void {
+    this.#byId.set(id, keep(sum.alias()));
+    this.#given.add(id);
+  }
+
+  /** The sum that was given for it. */
+  sum(id: number): Tensor | undefined {
+    return this.#given.has(id) ? this.#byId.get(id) : undefined;
+  }
 
   take(id: number): Tensor | undefined {
     const gradient = this.#byId.get(id);
@@ -253,8 +270,10 @@ class Gradients {
       return;
     }
     const inRegion = before.storage === this.regions.get(id)?.packed.tensor?.storage;
-    if (inRegion || (before.storage.references === 1 && before.isContiguous())) {
-      before.addInPlace(gradient);
+    const ours = before.storage.references === 1 && before.isContiguous();
+    if (inRegion || ours || this.#given.has(id)) {
+      // A sum may be wider than what is added.
+      before.addInPlace(gradient.dtype === before.dtype ? gradient : gradient.cast(before.dtype));
     } else {
       this.#byId.set(id, keep(before.add(gradient)));
       before.dispose();
@@ -311,6 +330,7 @@ function runNode(node: Node, gradients: Gradients): void {
         placed.add(input.id);
         return gradients.place(input);
       },
+      sum: (i) => gradients.sum(node.inputs[i].id),
     };
     scope(() => {
       for (const [i, gradient] of node.backward(outputs, savedBy(node), sink).entries()) {
@@ -333,10 +353,19 @@ function runNode(node: Node, gradients: Gradients): void {
 /** A value and its gradient; that of the tape's end is one of several outputs'. */
 export type Seed = readonly [value: Tensor, gradient: Tensor];
 
-/** Internal: walks a tape from its end. @returns the gradients of the leaves, undefined where nothing depends on one */
-export function runBackward(tape: Tape, seeds: readonly Seed[], leaves: readonly Tensor[]): (Tensor | undefined)[] {
+/**
+ * Internal: walks a tape from its end. `sums` are gradients of leaves to which theirs are added, in place.
+ * @returns the gradients of the leaves, undefined where nothing depends on one
+ */
+export function runBackward(
+  tape: Tape,
+  seeds: readonly Seed[],
+  leaves: readonly Tensor[],
+  sums: readonly Seed[] = [],
+): (Tensor | undefined)[] {
   const gradients = new Gradients(tape.regions);
   try {
+    for (const [{ id }, sum] of sums) gradients.give(id, sum);
     for (const [{ id }, gradient] of seeds) gradients.add(id, gradient);
     while (tape.nodes.length > 0) {
       const node = tape.nodes[tape.nodes.length - 1];
@@ -362,7 +391,7 @@ export function runBackward(tape: Tape, seeds: readonly Seed[], leaves: readonly
 const zerosLike = ({ device, shape, dtype }: Tensor) => device.zeros(shape, dtype);
 
 export interface GradOptions {
-  /** Gradients from an earlier call, one per leaf or undefined: the new ones are added to them, in place. */
+  /** Gradients from an earlier call, one per leaf or undefined: the new ones are added to them, in place. Those of bf16 and f16 may be f32. */
   readonly into?: readonly (Tensor | undefined)[];
 }
 
@@ -395,7 +424,7 @@ export function valueAndGrad(
       }
       const sums = (options.into ?? []).flatMap((sum, i): Seed[] => (sum === undefined ? [] : [[leaves[i], sum]]));
       const one = value.device.full(value.shape, 1, value.dtype);
-      const gradients = runBackward(tape, [...sums, [value, one]], leaves);
+      const gradients = runBackward(tape, [[value, one]], leaves, sums);
       one.dispose();
       return { value, gradients: gradients.map((gradient, i) => gradient ?? zerosLike(leaves[i])) };
     });

@@ -6,7 +6,7 @@ import { formatShape, ShapeError } from "../errors.js";
 import { broadcastShapes, broadcastTo, reshapeStrides, rowPitch, sizeOf } from "../layout.js";
 import { floats, needsFloat, type OpSpec, sameDevice, sameType } from "../op.js";
 import { scope } from "../scope.js";
-import { noGrad, record } from "../tape.js";
+import { type GradientSink, noGrad, record } from "../tape.js";
 import type { Tensor } from "../tensor.js";
 import { contiguous, contiguousCopy } from "./copy.js";
 import { sumTo } from "./reduce.js";
@@ -106,8 +106,18 @@ export function multiplyInto(a: Tensor, b: Tensor, out: Tensor, options: { reado
 }
 
 /** All rows of `a`, transposed, times all rows of `b`: the gradient of a weight. (R, M), (R, N) -> (M, N) */
-function multiplyRows(a: Tensor, b: Tensor, out: Tensor): Tensor {
-  return scope(() => multiply(transpose(asRows(a), 0, 1), asRows(b), out));
+function multiplyRows(a: Tensor, b: Tensor, out: Tensor, accumulate = false): Tensor {
+  return scope(() => multiply(transpose(asRows(a), 0, 1), asRows(b), out, { accumulate }));
+}
+
+/** {@link multiplyRows} as the gradient of input 1, or nothing where it was added to the sum that is asked for. */
+function weightGradient(sink: GradientSink, a: Tensor, b: Tensor): Tensor | undefined {
+  if (!sink.needs(1)) return undefined;
+  const sum = sink.sum(1);
+  if (sum === undefined) return multiplyRows(a, b, sink.place(1));
+  multiplyRows(a, b, sum, true);
+  sum.storage.version++;
+  return undefined;
 }
 
 /** (..., M, K) x (..., K, N) -> (..., M, N). @throws ShapeError, DTypeError */
@@ -129,11 +139,11 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
         : flat
           ? multiply(dy, transpose(right, 0, 1), sink.place(0))
           : matmul(dy, transpose(right, -1, -2));
-      const db = !sink.needs(1)
-        ? undefined
-        : flat
-          ? multiplyRows(left, dy, sink.place(1))
-          : matmul(transpose(left, -1, -2), dy);
+      const db = flat
+        ? weightGradient(sink, left, dy)
+        : sink.needs(1)
+          ? matmul(transpose(left, -1, -2), dy)
+          : undefined;
       return [da && sumTo(da, shapes[0]), db && sumTo(db, shapes[1])];
     },
   });
@@ -181,7 +191,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
       if (dy === undefined) return [];
       return [
         sink.needs(0) ? multiply(dy, w, sink.place(0)) : undefined,
-        sink.needs(1) ? multiplyRows(dy, input, sink.place(1)) : undefined,
+        weightGradient(sink, dy, input),
         ...(bias === undefined ? [] : [sink.needs(2) ? sumTo(dy, [w.dim(0)]) : undefined]),
       ];
     },
