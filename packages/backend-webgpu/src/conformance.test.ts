@@ -7,8 +7,7 @@ import { chosen } from "./chosen.testing.js";
 import { readGoldens } from "./goldens.testing.js";
 import { webgpu, webgpuAvailability } from "./node.js";
 
-// With Dawn's checks of each call.
-const availability = await webgpuAvailability({ dawn: [] });
+const availability = await webgpuAvailability();
 
 if (!availability.available) {
   describe.skipIf(true)(`the WebGPU backend: ${availability.reason}`, () =>

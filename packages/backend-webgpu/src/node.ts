@@ -18,18 +18,9 @@ import {
 export { type MatmulTable, type MatmulTuneOptions, tuneMatmul, type WebGpuAvailability } from "./index.js";
 
 export interface NodeWebGpuOptions extends WebGpuOptions {
-  /**
-   * Switches of Dawn, such as "backend=vulkan" or "adapter=NVIDIA", instead of those by which it does not check each call. Only those of
-   * the process's first device count.
-   */
+  /** Switches of Dawn, such as "backend=vulkan" or "adapter=NVIDIA"; only those of the process's first device count. */
   readonly dawn?: readonly string[];
 }
-
-/**
- * Dawn does not check what a call is given, as it must in a browser, where a page may not be trusted: that is half of what a dispatch
- * costs the processor. The tests run with the checks.
- */
-const unchecked = ["enable-dawn-features=skip_validation"];
 
 interface DawnModule {
   create(flags: string[]): GPU;
@@ -46,7 +37,7 @@ interface Absence {
 }
 
 /** Dawn's entry point, or why there is none. */
-async function dawn(flags: readonly string[] = unchecked): Promise<GPU | Absence> {
+async function dawn(flags: readonly string[] = []): Promise<GPU | Absence> {
   const keeper = globalThis as Keeper;
   if (keeper[kept] !== undefined) return keeper[kept];
   let module: DawnModule;

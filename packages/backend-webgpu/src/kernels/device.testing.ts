@@ -5,8 +5,7 @@ import type { Device } from "@diffmamba/tensor";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { webgpu, webgpuAvailability } from "../node.js";
 
-/** With Dawn's checks of each call. */
-const availability = await webgpuAvailability({ dawn: [] });
+const availability = await webgpuAvailability();
 
 /** Drivers that compute on the processor, where a shader takes seconds to compile. */
 const onProcessor = /swiftshader|llvmpipe/i;
