@@ -14,6 +14,7 @@ import {
   sizeOf,
   type View,
 } from "@diffmamba/tensor";
+import { UNIFORM_BYTES } from "./bindings.js";
 import type { Deferred, Dispatch, KernelContext, KernelLimits } from "./context.js";
 import { Dispatcher } from "./dispatcher.js";
 import { createKernels } from "./kernels/index.js";
@@ -21,7 +22,7 @@ import { Memory, type Slab, usage, WebGpuBuffer } from "./memory.js";
 import { Pipelines } from "./pipelines.js";
 import { Readback } from "./readback.js";
 import { library } from "./shaders.generated.js";
-import { type CommandList, Stream, UNIFORM_BYTES } from "./stream.js";
+import { type CommandList, Stream } from "./stream.js";
 
 export interface WebGpuBackendOptions {
   /** The device in words. */
@@ -92,7 +93,6 @@ export class WebGpuBackend implements Backend {
     });
     this.#readback = new Readback(gpu, this.#stream);
     this.#dispatcher = new Dispatcher({
-      device: gpu,
       stream: this.#stream,
       pipelines: new Pipelines(gpu, {
         directives: subgroups === undefined ? [] : ["enable subgroups;"],
@@ -250,7 +250,7 @@ export class WebGpuBackend implements Backend {
   }
 
   #release(list: CommandList, pool: ReturnType<Memory["enter"]>, kept: readonly WebGpuBuffer[]): void {
-    for (const { buffer } of list.chunks) this.#stream.destroy(buffer.gpu);
+    for (const buffer of list.bindings.buffers) this.#stream.destroy(buffer);
     this.#memory.close(pool);
     for (const buffer of kept) this.#memory.free(buffer);
   }

@@ -7,11 +7,8 @@ import type { BufferUse, Dispatch, F32, KernelLimits, Operand } from "./context.
 import type { Slab, WebGpuBuffer } from "./memory.js";
 import type { Pipeline, Pipelines } from "./pipelines.js";
 import { shaders } from "./shaders.generated.js";
-import { type Stream, UNIFORM_BYTES, type UniformChunk } from "./stream.js";
+import type { Stream } from "./stream.js";
 import type { BindingText, UniformText } from "./template.js";
-
-/** Bind groups that are kept. */
-const MOST_GROUPS = 1 << 14;
 
 /** Multiple of bytes at which a binding may begin. */
 const ALIGNMENT = 256;
@@ -46,7 +43,6 @@ interface Use {
 const noUniforms: Readonly<Record<string, number>> = {};
 
 export interface DispatcherOptions {
-  readonly device: GPUDevice;
   readonly stream: Stream;
   readonly pipelines: Pipelines;
   readonly limits: KernelLimits;
@@ -57,8 +53,6 @@ export interface DispatcherOptions {
 }
 
 export class Dispatcher {
-  readonly #groups = new Map<string, GPUBindGroup>();
-
   constructor(private readonly options: DispatcherOptions) {}
 
   /** Enqueues. @param op the kernel that asks for it, for messages */
@@ -79,14 +73,15 @@ export class Dispatcher {
     }
     const { pipelines, stream } = this.options;
     const pipeline = pipelines.find(key) ?? this.#make(key, dispatch, uses, uniforms);
-    const chunk = stream.uniforms();
-    this.#write(pipeline, uses, uniforms, chunk);
-    const group = this.#group(pipeline, uses, chunk);
+    const leaders = uses.filter((use) => use.leader === use);
+    const group = stream.bindings.group(pipeline.layout, leaders, (words, floats, at) =>
+      putUniforms(pipeline, uses, uniforms, { words, floats, at }),
+    );
     const { gridSize } = this.options;
     const rows = Math.ceil(groups / gridSize);
     const { batch } = stream;
     for (const { slab } of uses) slab.usedBy = batch;
-    stream.dispatch(pipeline, group, rows === 1 ? groups : Math.ceil(groups / rows), rows);
+    stream.dispatch({ pipeline, group, x: rows === 1 ? groups : Math.ceil(groups / rows), y: rows });
   }
 
   #uses(op: string, { buffers, writes }: Dispatch): Use[] {
@@ -174,52 +169,26 @@ export class Dispatcher {
     }
     return this.options.pipelines.make(key, { name, text, constants, bindings, uniforms });
   }
+}
 
-  #write(
-    { name, uniforms }: Pipeline,
-    uses: readonly Use[],
-    given: Readonly<Record<string, number | F32>>,
-    chunk: UniformChunk,
-  ): void {
-    const { words, floats } = chunk;
-    let at = (chunk.used * UNIFORM_BYTES) / 4;
-    for (const { view, unit, leader } of uses) {
-      words[at++] = (view.offset * bytesPerElement[view.dtype] - leader.from) / unit;
-    }
-    for (let i = uses.length; i < uniforms.length; i++, at++) {
-      const value = given[uniforms[i].name];
-      if (typeof value === "number") words[at] = value;
-      else if (value !== undefined) floats[at] = value.value;
-      else throw new BackendError(`webgpu: ${name} lacks the uniform ${uniforms[i].name}.`);
-    }
+/** Writes the places of views and the kernel's numbers. @returns where they end */
+function putUniforms(
+  { name, uniforms }: Pipeline,
+  uses: readonly Use[],
+  given: Readonly<Record<string, number | F32>>,
+  { words, floats, at }: { readonly words: Uint32Array; readonly floats: Float32Array; readonly at: number },
+): number {
+  let place = at;
+  for (const { view, unit, leader } of uses) {
+    words[place++] = (view.offset * bytesPerElement[view.dtype] - leader.from) / unit;
   }
-
-  #group({ layout }: Pipeline, uses: readonly Use[], chunk: UniformChunk): GPUBindGroup {
-    let key = `${layout.id}/${chunk.buffer.id}`;
-    for (const { leader, slab, name, from, to } of uses) {
-      if (leader.name !== name) continue;
-      key += to - from === slab.size ? `,${slab.id}` : `,${slab.id}@${from}-${to}`;
-    }
-    let group = this.#groups.get(key);
-    if (group === undefined) {
-      // Those of buffers that were destroyed go with the others.
-      if (this.#groups.size >= MOST_GROUPS) this.#groups.clear();
-      group = this.options.device.createBindGroup({
-        layout: layout.gpu,
-        entries: [
-          { binding: 0, resource: { buffer: chunk.buffer.gpu, size: UNIFORM_BYTES } },
-          ...uses
-            .filter((use) => use.leader === use)
-            .map(({ slab, from, to }, i) => ({
-              binding: i + 1,
-              resource: { buffer: slab.gpu, offset: from, size: to - from },
-            })),
-        ],
-      });
-      this.#groups.set(key, group);
-    }
-    return group;
+  for (let i = uses.length; i < uniforms.length; i++, place++) {
+    const value = given[uniforms[i].name];
+    if (typeof value === "number") words[place] = value;
+    else if (value !== undefined) floats[place] = value.value;
+    else throw new BackendError(`webgpu: ${name} lacks the uniform ${uniforms[i].name}.`);
   }
+  return place;
 }
 
 /** Whether something is written to a slab: then it may be bound but once. */

@@ -102,7 +102,7 @@ export class Pipelines {
       const gpu = this.device.createBindGroupLayout({
         label: key,
         entries: [
-          { binding: 0, visibility: COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } },
+          { binding: 0, visibility: COMPUTE, buffer: { type: "uniform" } },
           ...bindings.map(({ written }, i) => ({
             binding: i + 1,
             visibility: COMPUTE,

@@ -3,20 +3,18 @@
 // Knows pipelines, bind groups and GPU buffers. Knows no tensor and no kernel.
 
 import { BackendError } from "@diffmamba/tensor";
-import { usage } from "./memory.js";
+import { Bindings } from "./bindings.js";
 import type { Pipeline } from "./pipelines.js";
-
-/** Bytes of a dispatch's uniforms: the alignment of their offsets. */
-export const UNIFORM_BYTES = 256;
-const UNIFORM_WORDS = UNIFORM_BYTES / 4;
 
 /** Dispatches of a batch, after which it is submitted: enough to hide what a submit costs, and few enough to begin soon. */
 const BATCH = 256;
 
+/** Bind groups that are kept: those of several training steps. */
+const MOST_GROUPS = 1 << 14;
+
 interface DispatchCommand {
   readonly pipeline: Pipeline;
   readonly group: GPUBindGroup;
-  readonly offsets: readonly number[];
   readonly x: number;
   readonly y: number;
 }
@@ -36,38 +34,14 @@ interface HostWrite {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** A buffer for the uniforms of as many dispatches as a batch has; `id` is never the same twice in a process. */
-interface UniformBuffer {
-  readonly gpu: GPUBuffer;
-  readonly id: number;
-}
-
-let uniformBuffers = 0;
-
-/** Uniforms of many dispatches, on the host until they are written. */
-export class UniformChunk {
-  readonly words: Uint32Array<ArrayBuffer>;
-  readonly floats: Float32Array<ArrayBuffer>;
-  /** Dispatches. */
-  used = 0;
-
-  /** @param words memory of a chunk that is written already */
-  constructor(
-    readonly buffer: UniformBuffer,
-    words = new Uint32Array(BATCH * UNIFORM_WORDS),
-  ) {
-    this.words = words;
-    this.floats = new Float32Array(this.words.buffer);
-  }
-}
-
 /** Commands of a recording that go with its first submit: few, so that the GPU begins while the others are encoded. */
 const FIRST_PART = 32;
 
-/** Commands that were recorded: they hold on to their uniforms. */
+/** Commands that were recorded, and what they bind, which is theirs alone. */
 export class CommandList {
   readonly commands: DispatchCommand[] = [];
-  readonly chunks: UniformChunk[] = [];
+
+  constructor(readonly bindings: Bindings) {}
 }
 
 /** Recorded commands that are submitted together. */
@@ -83,8 +57,6 @@ class Batch {
   /** Pipelines that were not ready when they were enqueued. */
   readonly pending = new Set<Pipeline>();
   dispatches = 0;
-
-  constructor(readonly uniforms: UniformChunk) {}
 }
 
 export interface StreamOptions {
@@ -93,8 +65,9 @@ export interface StreamOptions {
 }
 
 export class Stream {
-  readonly #uniforms: UniformBuffer;
-  #batch: Batch;
+  /** Of everything that is not recorded. */
+  #bindings: Bindings;
+  #batch = new Batch();
   #recording: CommandList | undefined;
   /** Batches in line, whose pipelines are being compiled. */
   readonly #waiting: Batch[] = [];
@@ -106,8 +79,7 @@ export class Stream {
     private readonly device: GPUDevice,
     private readonly options: StreamOptions,
   ) {
-    this.#uniforms = this.#uniformBuffer();
-    this.#batch = new Batch(new UniformChunk(this.#uniforms));
+    this.#bindings = new Bindings(device);
   }
 
   /** The batch that is being collected. */
@@ -115,33 +87,25 @@ export class Stream {
     return this.#batch;
   }
 
-  /** Where the next dispatch puts its uniforms: `slot` counts dispatches of the chunk. */
-  uniforms(): UniformChunk {
-    if (this.#recording === undefined) {
-      if (this.#batch.dispatches === BATCH) this.flush();
-      return this.#batch.uniforms;
+  /** Where the next dispatch finds what it binds. */
+  get bindings(): Bindings {
+    if (this.#recording !== undefined) return this.#recording.bindings;
+    if (this.#bindings.size >= MOST_GROUPS) {
+      for (const buffer of this.#bindings.buffers) this.destroy(buffer);
+      this.#bindings = new Bindings(this.device);
     }
-    const { chunks } = this.#recording;
-    let chunk = chunks[chunks.length - 1];
-    if (chunk === undefined || chunk.used === BATCH) {
-      chunk = new UniformChunk(this.#uniformBuffer());
-      chunks.push(chunk);
-    }
-    return chunk;
+    return this.#bindings;
   }
 
-  /** Enqueues a shader whose uniforms are the next of {@link uniforms}. */
-  dispatch(pipeline: Pipeline, group: GPUBindGroup, x: number, y: number): void {
-    const target = this.#recording;
-    const chunk = target === undefined ? this.#batch.uniforms : target.chunks[target.chunks.length - 1];
-    const command = { pipeline, group, offsets: offsetsOf[chunk.used++], x, y };
-    if (target !== undefined) {
-      target.commands.push(command);
+  dispatch(command: DispatchCommand): void {
+    if (this.#recording !== undefined) {
+      this.#recording.commands.push(command);
       return;
     }
-    this.#batch.dispatches++;
-    this.#batch.commands.push(command);
-    if (pipeline.gpu === undefined) this.#batch.pending.add(pipeline);
+    const batch = this.#batch;
+    batch.commands.push(command);
+    if (command.pipeline.gpu === undefined) batch.pending.add(command.pipeline);
+    if (++batch.dispatches === BATCH) this.flush();
   }
 
   /** Enqueues a copy between buffers; the promise is kept when it has gone to the queue. */
@@ -165,15 +129,13 @@ export class Stream {
 
   /** Commands go to a list from here to {@link endRecording}. */
   beginRecording(): void {
-    this.#recording = new CommandList();
+    this.#recording = new CommandList(new Bindings(this.device));
   }
 
   endRecording(): CommandList {
     const list = this.#recording as CommandList;
     this.#recording = undefined;
-    // No command but its own uses these buffers.
-    for (const { buffer, words, used } of list.chunks)
-      this.device.queue.writeBuffer(buffer.gpu, 0, words, 0, used * UNIFORM_WORDS);
+    list.bindings.write();
     return list;
   }
 
@@ -194,14 +156,15 @@ export class Stream {
     const batch = this.#batch;
     const { commands, writes, destroyed, pending } = batch;
     if (commands.length + writes.length + destroyed.length === 0) return;
+    this.#bindings.write();
     const ready = pending.size === 0 || [...pending].every(({ gpu }) => gpu !== undefined);
     if (ready && this.#waiting.length === 0) {
+      this.#batch = new Batch();
       this.#submit(batch);
-      this.#batch = new Batch(new UniformChunk(this.#uniforms, batch.uniforms.words));
       return;
     }
     this.#waiting.push(batch);
-    this.#batch = new Batch(new UniformChunk(this.#uniforms));
+    this.#batch = new Batch();
     this.#draining ??= this.#drain();
   }
 
@@ -219,14 +182,7 @@ export class Stream {
       for (const resolve of batch.submitted) resolve();
     }
     this.#waiting.length = 0;
-    this.#batch = new Batch(new UniformChunk(this.#uniforms, this.#batch.uniforms.words));
-    this.#uniforms.gpu.destroy();
-  }
-
-  #uniformBuffer(): UniformBuffer {
-    const size = BATCH * UNIFORM_BYTES;
-    const gpu = this.device.createBuffer({ label: "uniforms", size, usage: usage.uniform | usage.copyTarget });
-    return { gpu, id: uniformBuffers++ };
+    this.#batch = new Batch();
   }
 
   /** At the end of this macrotask's synchronous part, so that several reads share a submit. */
@@ -253,8 +209,6 @@ export class Stream {
     const { queue } = this.device;
     try {
       for (const { gpu, offset, bytes } of batch.writes) queue.writeBuffer(gpu, offset, bytes);
-      const { words, used } = batch.uniforms;
-      if (used > 0) queue.writeBuffer(this.#uniforms.gpu, 0, words, 0, used * UNIFORM_WORDS);
       if (batch.commands.length > 0) queue.submit([this.#encode(batch.commands)]);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -285,16 +239,15 @@ export class Stream {
   }
 }
 
-/** The dynamic offsets of each dispatch of a chunk. */
-const offsetsOf: readonly (readonly number[])[] = Array.from({ length: BATCH }, (_, i) => [i * UNIFORM_BYTES]);
-
 /** @returns the pipeline that the pass has then */
 function encodeDispatch(pass: GPUComputePassEncoder, command: DispatchCommand, set: Pipeline | undefined) {
-  const { pipeline, group, offsets, x, y } = command;
+  const { pipeline, group, x, y } = command;
   // One that did not compile: its error is reported, and what follows is void.
   if (pipeline.gpu === undefined) return set;
   if (pipeline !== set) pass.setPipeline(pipeline.gpu);
-  pass.setBindGroup(0, group, offsets as number[]);
-  pass.dispatchWorkgroups(x, y);
+  pass.setBindGroup(0, group);
+  // What is not said need not be converted.
+  if (y === 1) pass.dispatchWorkgroups(x);
+  else pass.dispatchWorkgroups(x, y);
   return pipeline;
 }
