@@ -24,7 +24,29 @@ const wanted = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
-const wantedFeatures: readonly GPUFeatureName[] = ["subgroups", "shader-f16", "timestamp-query"];
+/** Still an experiment of Dawn's, behind its switch `allow_unsafe_apis`: not among the names of the specification. */
+const matrixFeature = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
+
+const wantedFeatures: readonly GPUFeatureName[] = ["subgroups", "shader-f16", "timestamp-query", matrixFeature];
+
+interface MatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Whether an adapter has the matrices of {@link KernelLimits.subgroupMatrices}. */
+function hasMatrices(info: GPUAdapterInfo, features: ReadonlySet<GPUFeatureName>): boolean {
+  if (!features.has(matrixFeature) || !features.has("shader-f16") || !features.has("subgroups")) return false;
+  const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> };
+  const shapes = Array.from(subgroupMatrixConfigs, ({ componentType, resultComponentType, M, N, K }) =>
+    componentType === "f16" && resultComponentType === "f32" ? `${M} ${N} ${K}` : "",
+  );
+  const sizes = info.subgroupMinSize === 32 && info.subgroupMaxSize === 32;
+  return sizes && ["16 8 16", "16 16 16"].every((shape) => shapes.includes(shape));
+}
 
 function describe({ vendor, architecture, device, description }: GPUAdapterInfo): string {
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "an adapter without a name";
@@ -67,5 +89,7 @@ export async function openBackend(gpu: GPU, powerPreference?: GPUPowerPreference
   });
   const { subgroupMinSize: min, subgroupMaxSize: max } = info;
   const subgroups = requiredFeatures.includes("subgroups") && min > 0 ? { min, max } : undefined;
-  return new WebGpuBackend(device, { name: describe(info), subgroups, fallback: info.isFallbackAdapter ?? false });
+  const subgroupMatrices = hasMatrices(info, new Set(requiredFeatures));
+  const fallback = info.isFallbackAdapter ?? false;
+  return new WebGpuBackend(device, { name: describe(info), subgroups, subgroupMatrices, fallback });
 }

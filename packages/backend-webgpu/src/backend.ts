@@ -24,10 +24,19 @@ import { Readback } from "./readback.js";
 import { library } from "./shaders.generated.js";
 import { type CommandList, Stream } from "./stream.js";
 
+/** That matrices are used by whole subgroups cannot be seen from a shader's text, where it depends on the number of the thread. */
+const matrixDirectives = [
+  "enable f16;",
+  "enable chromium_experimental_subgroup_matrix;",
+  "diagnostic(off, chromium.subgroup_matrix_uniformity);",
+];
+
 export interface WebGpuBackendOptions {
   /** The device in words. */
   readonly name: string;
   readonly subgroups: { readonly min: number; readonly max: number } | undefined;
+  /** As {@link KernelLimits}; false by default. */
+  readonly subgroupMatrices?: boolean;
   /** It computes on the processor. */
   readonly fallback: boolean;
   /** Bytes of a buffer that a dispatch may see; by default what the device allows. Less is for tests of what is larger. */
@@ -61,7 +70,13 @@ export class WebGpuBackend implements Backend {
   constructor(
     /** For who measures it, or has it do more than this backend does. */
     readonly gpu: GPUDevice,
-    { name, subgroups, fallback, bindingBytes = gpu.limits.maxStorageBufferBindingSize }: WebGpuBackendOptions,
+    {
+      name,
+      subgroups,
+      subgroupMatrices = false,
+      fallback,
+      bindingBytes = gpu.limits.maxStorageBufferBindingSize,
+    }: WebGpuBackendOptions,
   ) {
     this.device = name;
     const fail = (error: BackendError) => this.#fail(error);
@@ -77,6 +92,7 @@ export class WebGpuBackend implements Backend {
     const kernelLimits: KernelLimits = {
       fallback,
       subgroups: subgroups !== undefined,
+      subgroupMatrices,
       subgroupMin: subgroups?.min ?? 0,
       subgroupMax: subgroups?.max ?? 0,
       buffers: limits.maxStorageBuffersPerShaderStage,
@@ -95,7 +111,10 @@ export class WebGpuBackend implements Backend {
     this.#dispatcher = new Dispatcher({
       stream: this.#stream,
       pipelines: new Pipelines(gpu, {
-        directives: subgroups === undefined ? [] : ["enable subgroups;"],
+        directives: [
+          ...(subgroups === undefined ? [] : ["enable subgroups;"]),
+          ...(subgroupMatrices ? matrixDirectives : []),
+        ],
         library,
         uniformBytes: UNIFORM_BYTES,
         fail,

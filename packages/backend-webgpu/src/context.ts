@@ -20,9 +20,12 @@ export type Operand = Pick<View, "buffer" | "dtype" | "offset" | "shape" | "stri
 
 /**
  * How a view is bound. Plainly, as an array of f32 or i32, or of u32 that hold the packed elements of bf16, f16 and u8; with
- * `vec: 4` as an array of vectors of four of these (16 bytes), at which its offset must be aligned; or, `atomic`, of atomic u32.
+ * `vec: 4` as an array of vectors of four of these (16 bytes), at which its offset must be aligned; `atomic`, of atomic u32; or `f16`,
+ * where the device has that type.
  */
-export type BufferUse = Operand | { readonly view: Operand; readonly vec?: 4; readonly atomic?: true };
+export type BufferUse =
+  | Operand
+  | { readonly view: Operand; readonly vec?: 4; readonly atomic?: true; readonly f16?: true };
 
 /** A shader that a kernel wrote. The name stands for the text: equal names mean equal texts. */
 export interface ShaderText {
@@ -55,6 +58,8 @@ export interface KernelLimits {
   readonly subgroups: boolean;
   readonly subgroupMin: number;
   readonly subgroupMax: number;
+  /** Whether shaders may use f16 and matrices of 32 threads: 16 x 16 by 16 x 8 or 16 x 16 of f16, summed in f32. */
+  readonly subgroupMatrices: boolean;
   /** Buffers that a dispatch binds, at least 8. */
   readonly buffers: number;
   /** Threads of a workgroup, at least 256. */

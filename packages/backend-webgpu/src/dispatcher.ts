@@ -114,8 +114,8 @@ export class Dispatcher {
 
   #use(op: string, name: string, use: BufferUse, written: boolean): Use {
     const view = "view" in use ? use.view : use;
-    const { vec, atomic } = "view" in use ? use : ({} as { vec?: 4; atomic?: true });
-    const scalar = scalars[view.dtype];
+    const { vec, atomic, f16 } = "view" in use ? use : ({} as { vec?: 4; atomic?: true; f16?: true });
+    const scalar = f16 ? "f16" : scalars[view.dtype];
     const element = vec === 4 ? `vec4<${scalar}>` : atomic ? `atomic<${scalar}>` : scalar;
     const unit = vec === 4 ? 16 : bytesPerElement[view.dtype];
     const slab = this.options.slabOf(view.buffer as WebGpuBuffer);

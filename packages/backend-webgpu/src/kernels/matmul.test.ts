@@ -45,6 +45,21 @@ describeWithDevice("matmul on WebGPU", (device) => {
     expect(relativeError(await valuesOf(device(), compute), await valuesOf(reference(), compute))).toBeLessThan(1e-5);
   });
 
+  // On a device that has matrix units for it they take these.
+  for (const [rows, depth, columns] of [
+    [144, 32, 160],
+    [80, 48, 152],
+  ]) {
+    for (const transposed of [false, true]) {
+      it(`whole matrices of f16, ${rows} x ${depth} x ${columns}${transposed ? ", transposed" : ""}`, async () => {
+        const compute = product(rows, depth, columns, "f16", transposed);
+        expect(relativeError(await valuesOf(device(), compute), await valuesOf(reference(), compute))).toBeLessThan(
+          1e-3,
+        );
+      });
+    }
+  }
+
   it("two variants of the tile give the same bits, in parts and with rests", async () => {
     const [a, b] = [tuning().variants.find(({ name }) => name === "32x32x16"), tuning().variants[0]];
     const results: Float64Array[] = [];

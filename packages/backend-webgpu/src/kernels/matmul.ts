@@ -16,6 +16,7 @@ import { copyKernels } from "./copy.js";
 import { runNormed } from "./matmulNormed.js";
 import { assumedThroughput, chooseVariant, planColumns, planDot, splitTiled, type Throughput } from "./matmulPlan.js";
 import { columnsShader, dotShader, elementsPerRead, wideElement } from "./matmulSkinny.js";
+import { subgroupProduct, takesSubgroups } from "./matmulSubgroup.js";
 import { type OperandLayout, type TileForm, type TileVariant, tileShader, tileSize } from "./matmulTile.js";
 import {
   type LayoutPair,
@@ -131,7 +132,9 @@ class Matmul {
     } else if (right.outer <= mostFew) {
       this.#skinny(right, left, out, { few: out.strides[2], wide: out.strides[1] }, accumulate);
     } else {
-      this.#tiled(this.#widened(left), this.#widened(right), out, accumulate);
+      const product = { a: left, b: right, out, depth: left.inner, accumulate };
+      if (takesSubgroups(this.#context, product)) subgroupProduct(this.#context, product);
+      else this.#tiled(this.#widened(left), this.#widened(right), out, accumulate);
     }
   }
 
