@@ -2,10 +2,10 @@
 // An op is one file of ops/: its shape and type rule, its call, its gradient, and an `OpSpec` for whoever lists ops.
 // Knows tensors and views. Knows no single op.
 
-import type { View } from "./backend.js";
 import { type DType, isFloat } from "./dtype.js";
 import { BackendError, DTypeError } from "./errors.js";
 import type { Tensor } from "./tensor.js";
+import type { View } from "./view.js";
 
 export const floats: readonly DType[] = ["f32", "f64", "bf16", "f16"];
 export const allTypes: readonly DType[] = [...floats, "i32", "u8"];

@@ -2,8 +2,9 @@
 // asked for. The same ops over the same values in the same order: the same bits.
 // Knows the tape. Knows no op.
 
+import { runBackward, type Seed } from "./backward.js";
 import { scope } from "./scope.js";
-import { activeTape, onTape, record, runBackward, type Seed, Tape, type TapeEntry } from "./tape.js";
+import { activeTape, onTape, record, Tape, type TapeEntry } from "./tape.js";
 import type { Tensor } from "./tensor.js";
 
 /** Records nothing but which values of the tape around it a computation depends on. */

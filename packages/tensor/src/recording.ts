@@ -2,8 +2,9 @@
 // buffers that stay where they are. A backend with a device of its own has a better way.
 // Knows the Backend interface. Knows no Tensor and no kernel.
 
-import type { BackendBuffer, Recording } from "./backend.js";
+import type { Recording } from "./backend.js";
 import { BackendError, LifetimeError } from "./errors.js";
+import type { BackendBuffer } from "./view.js";
 
 interface Memory {
   allocate(bytes: number): BackendBuffer;

@@ -2,13 +2,14 @@
 // it gives, what it saves) into a call: layouts are checked or copied, outputs made, kernels run, the tape told.
 // Knows no single routine.
 
-import type { RoutineKernels, View } from "./backend.js";
 import type { DType } from "./dtype.js";
 import { BackendError, DTypeError, formatShape, LifetimeError, ShapeError } from "./errors.js";
 import { rowPitch, sizeOf } from "./layout.js";
 import { floats, needsFloat, needsI32, type OpSpec, sameDevice, statisticsType } from "./op.js";
+import type { RoutineKernels } from "./routineKernels.js";
 import { noGrad, record, records } from "./tape.js";
 import type { Tensor } from "./tensor.js";
+import type { View } from "./view.js";
 
 /** The routines that a {@link RoutineSpec} describes; the others have calls of their own. */
 type SpecName = Exclude<keyof RoutineKernels, `${string}Backward` | "addRmsNorm" | "sample" | "adamw" | "globalNorm">;

@@ -1,8 +1,9 @@
 // Storage: a buffer shared by the views of it, counted, freed with the last of them.
 // Knows the backend's memory calls. Knows no shape and no op.
 
-import type { Backend, BackendBuffer } from "./backend.js";
+import type { Backend } from "./backend.js";
 import { LifetimeError } from "./errors.js";
+import type { BackendBuffer } from "./view.js";
 
 /** Live tensors and storages of a device. */
 export interface MemoryUse {

@@ -1,11 +1,10 @@
 // Reverse-mode automatic differentiation: a tape of closures over ops.
-// An op records what it saves and how gradients flow; `runBackward` walks the tape once, from its end, freeing as it goes.
+// An op records what it saves and how gradients flow; backward.ts walks the tape.
 // Knows tensors only by id, layout and a few structural calls. Knows no op by name.
 
 import { isFloat } from "./dtype.js";
-import { formatShape, LifetimeError, ShapeError } from "./errors.js";
 import type { Layout } from "./layout.js";
-import { keep, own, scope } from "./scope.js";
+import { keep } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
 /** What a backward closure may ask about the gradients it is to give. */
@@ -46,7 +45,8 @@ export interface TapeEntry {
   readonly recompute?: (saved: readonly Tensor[]) => readonly Tensor[];
 }
 
-interface Input {
+/** Internal: what a node knows of an input. */
+export interface Input {
   readonly id: number;
   readonly shape: readonly number[];
   readonly tracked: boolean;
@@ -65,7 +65,8 @@ interface Made {
   readonly output: number;
 }
 
-interface Node {
+/** Internal: an op that ran. */
+export interface Node {
   readonly name: string;
   readonly inputs: readonly Input[];
   readonly outputs: readonly number[];
@@ -74,6 +75,18 @@ interface Node {
   readonly recompute?: TapeEntry["recompute"];
   /** The outputs made again, from the first node that needs one until this node's own turn. */
   remade?: readonly Tensor[];
+}
+
+/** Internal: disposes of outputs that were made again. */
+export function forgetRemade(node: Node): void {
+  for (const tensor of node.remade ?? []) tensor.dispose();
+  node.remade = undefined;
+}
+
+/** Internal: lets go of all that a node holds. */
+export function free(node: Node): void {
+  for (const { tensor } of node.saved) tensor?.dispose();
+  forgetRemade(node);
 }
 
 /** The gradient of a split's input, made when the first of its parts asks for its place. */
@@ -91,7 +104,7 @@ class PackedGradient {
 }
 
 /** One part of a packed gradient; the first value that asks for it has it, be it the part itself or a reshape of it. */
-interface Region {
+export interface Region {
   readonly packed: PackedGradient;
   readonly start: number;
   readonly size: number;
@@ -228,220 +241,4 @@ export function recordReshape(x: Tensor, out: Tensor): void {
   record({ name: "reshape", inputs: [x], outputs: [out], backward: ([dy]) => [dy?.reshape(...before)] });
   const region = active.regions.get(x.id);
   if (region !== undefined) active.regions.set(out.id, region);
-}
-
-/** The gradients under way, by the id of the tensor that each belongs to. */
-class Gradients {
-  readonly #byId = new Map<number, Tensor>();
-  /** Sums that the caller gave to be added to, and so holds too. */
-  readonly #given = new Set<number>();
-  constructor(readonly regions: ReadonlyMap<number, Region>) {}
-
-  give(id: number, sum: Tensor): void {
-    this.#byId.set(id, keep(sum.alias()));
-    this.#given.add(id);
-  }
-
-  /** The sum that was given for it. */
-  sum(id: number): Tensor | undefined {
-    return this.#given.has(id) ? this.#byId.get(id) : undefined;
-  }
-
-  take(id: number): Tensor | undefined {
-    const gradient = this.#byId.get(id);
-    this.#byId.delete(id);
-    return gradient;
-  }
-
-  place({ id, shape, empty }: Input): Tensor {
-    const region = this.regions.get(id);
-    if (region === undefined || region.owner !== undefined || this.#byId.has(id)) return empty();
-    const place = region.packed.part(region).reshape(...shape);
-    if (place.storage !== region.packed.tensor?.storage) return empty();
-    region.owner = id;
-    return place;
-  }
-
-  /** Adds `gradient` to what is there; in place where nobody else holds that memory. */
-  add(id: number, gradient: Tensor): void {
-    const before = this.#byId.get(id);
-    if (before === undefined) {
-      this.#byId.set(id, keep(gradient.alias()));
-      return;
-    }
-    const inRegion = before.storage === this.regions.get(id)?.packed.tensor?.storage;
-    const ours = before.storage.references === 1 && before.isContiguous();
-    if (inRegion || ours || this.#given.has(id)) {
-      // A sum may be wider than what is added.
-      before.addInPlace(gradient.dtype === before.dtype ? gradient : gradient.cast(before.dtype));
-    } else {
-      this.#byId.set(id, keep(before.add(gradient)));
-      before.dispose();
-    }
-  }
-
-  dispose(): void {
-    for (const gradient of this.#byId.values()) gradient.dispose();
-    this.#byId.clear();
-  }
-}
-
-/** What a node saved: as it is held, or made again. */
-function savedBy(node: Node): Tensor[] {
-  return node.saved.map((saved) => {
-    if (saved.tensor === undefined) return remake(saved.made.maker)[saved.made.output].withLayout(saved.layout);
-    const { tensor, version } = saved;
-    if (tensor.storage.version !== version) {
-      throw new LifetimeError(
-        `${node.name}: a value that its gradient needs, ${formatShape(tensor.shape)}, was changed in place after it was used.`,
-      );
-    }
-    return tensor;
-  });
-}
-
-function remake(maker: Node): readonly Tensor[] {
-  maker.remade ??= maker.recompute?.(savedBy(maker)).map(keep) ?? [];
-  return maker.remade;
-}
-
-function forgetRemade(node: Node): void {
-  for (const tensor of node.remade ?? []) tensor.dispose();
-  node.remade = undefined;
-}
-
-function free(node: Node): void {
-  for (const { tensor } of node.saved) tensor?.dispose();
-  forgetRemade(node);
-}
-
-function runNode(node: Node, gradients: Gradients): void {
-  const outputs = node.outputs.map((id) => gradients.take(id));
-  // All who needed its outputs have run.
-  forgetRemade(node);
-  try {
-    if (outputs.every((gradient) => gradient === undefined)) return;
-    const placed = new Set<number>();
-    const sink: GradientSink = {
-      needs: (i) => node.inputs[i].tracked,
-      place: (i) => {
-        const input = node.inputs[i];
-        if (placed.has(input.id)) return input.empty();
-        placed.add(input.id);
-        return gradients.place(input);
-      },
-      sum: (i) => gradients.sum(node.inputs[i].id),
-    };
-    scope(() => {
-      for (const [i, gradient] of node.backward(outputs, savedBy(node), sink).entries()) {
-        const { id, shape, tracked } = node.inputs[i];
-        if (gradient === undefined || !tracked) continue;
-        if (gradient.shape.length !== shape.length || gradient.shape.some((n, k) => n !== shape[k])) {
-          throw new ShapeError(
-            `${node.name}: its gradient for input ${i} is ${formatShape(gradient.shape)}, but the input is ${formatShape(shape)}.`,
-          );
-        }
-        gradients.add(id, gradient);
-      }
-    });
-  } finally {
-    for (const gradient of outputs) gradient?.dispose();
-    free(node);
-  }
-}
-
-/** A value and its gradient; that of the tape's end is one of several outputs'. */
-export type Seed = readonly [value: Tensor, gradient: Tensor];
-
-/**
- * Internal: walks a tape from its end. `sums` are gradients of leaves to which theirs are added, in place.
- * @returns the gradients of the leaves, undefined where nothing depends on one
- */
-export function runBackward(
-  tape: Tape,
-  seeds: readonly Seed[],
-  leaves: readonly Tensor[],
-  sums: readonly Seed[] = [],
-): (Tensor | undefined)[] {
-  const gradients = new Gradients(tape.regions);
-  try {
-    for (const [{ id }, sum] of sums) gradients.give(id, sum);
-    for (const [{ id }, gradient] of seeds) gradients.add(id, gradient);
-    while (tape.nodes.length > 0) {
-      const node = tape.nodes[tape.nodes.length - 1];
-      runNode(node, gradients);
-      tape.nodes.pop();
-    }
-    return leaves.map((leaf) => {
-      const gradient = gradients.take(leaf.id);
-      if (gradient === undefined) return undefined;
-      const contiguous = gradient.contiguous();
-      if (contiguous === gradient) {
-        own(gradient);
-        return gradient;
-      }
-      gradient.dispose();
-      return contiguous;
-    });
-  } finally {
-    gradients.dispose();
-  }
-}
-
-const zerosLike = ({ device, shape, dtype }: Tensor) => device.zeros(shape, dtype);
-
-export interface GradOptions {
-  /** Gradients from an earlier call, one per leaf or undefined: the new ones are added to them, in place. Those of bf16 and f16 may be f32. */
-  readonly into?: readonly (Tensor | undefined)[];
-}
-
-/**
- * The value of `fn`, a tensor with one element, and its gradients with respect to `leaves`, in their order; zeros where
- * it does not depend on one. What `fn` makes on the way is freed as backward goes. There are no second-order gradients.
- * @throws ShapeError if the value has more than one element
- * @throws LifetimeError inside another call of itself, or if a value that a gradient needs was changed in place
- */
-export function valueAndGrad(
-  fn: () => Tensor,
-  leaves: readonly Tensor[],
-  options: GradOptions = {},
-): { readonly value: Tensor; readonly gradients: Tensor[] } {
-  if (active !== undefined) {
-    throw new LifetimeError("grad: called while another gradient is recorded; there are no second-order gradients.");
-  }
-  const tape = new Tape();
-  for (const leaf of leaves) {
-    if (!isFloat(leaf.dtype)) throw new ShapeError(`grad: a tensor of ${leaf.dtype} has no gradient.`);
-    tape.tracked.add(leaf.id);
-  }
-  try {
-    return scope(() => {
-      const value = onTape(tape, () => scope(fn));
-      if (value.size !== 1) {
-        throw new ShapeError(
-          `grad: the function's value is ${formatShape(value.shape)}; a gradient needs a single number.`,
-        );
-      }
-      const sums = (options.into ?? []).flatMap((sum, i): Seed[] => (sum === undefined ? [] : [[leaves[i], sum]]));
-      const one = value.device.full(value.shape, 1, value.dtype);
-      const gradients = runBackward(tape, [[value, one]], leaves, sums);
-      one.dispose();
-      return { value, gradients: gradients.map((gradient, i) => gradient ?? zerosLike(leaves[i])) };
-    });
-  } finally {
-    tape.release();
-  }
-}
-
-/**
- * The function that gives [value, gradient with respect to each argument].
- * @example const [value, dw] = grad((w: Tensor) => w.square().sum())(w);
- */
-export function grad<Args extends readonly Tensor[]>(
-  fn: (...args: Args) => Tensor,
-): (...args: Args) => [value: Tensor, ...gradients: { [K in keyof Args]: Tensor }] {
-  return (...args) => {
-    const { value, gradients } = valueAndGrad(() => fn(...args), args);
-    return [value, ...gradients] as unknown as [Tensor, ...{ [K in keyof Args]: Tensor }];
-  };
 }

@@ -1,7 +1,6 @@
 // Tensor: a handle on a view of counted memory, with the ops as methods.
 // Knows layouts, scopes and, by their functions, the ops. Knows no backend and no gradient.
 
-import type { View } from "./backend.js";
 import type { Device } from "./device.js";
 import { bytesPerElement, type DType, type TypedArray, typedArray } from "./dtype.js";
 import { formatShape, LifetimeError, ShapeError, ValueError } from "./errors.js";
@@ -15,6 +14,7 @@ import * as reduce from "./ops/reduce.js";
 import * as views from "./ops/views.js";
 import { disown, own } from "./scope.js";
 import type { Storage } from "./storage.js";
+import type { View } from "./view.js";
 
 let nextId = 1;
 

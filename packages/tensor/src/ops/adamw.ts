@@ -2,9 +2,9 @@
 // Everything that changes between steps is a tensor on the device: learning rate, step, clip factor.
 // Knows shapes. Knows no schedule, no parameter group and no loop.
 
-import type { AdamWOptions } from "../backend.js";
 import { BackendError, formatShape, ShapeError } from "../errors.js";
 import { floats, type OpSpec, sameDevice } from "../op.js";
+import type { AdamWOptions } from "../routineKernels.js";
 import type { Tensor } from "../tensor.js";
 
 export interface AdamWTensors {

@@ -1,12 +1,13 @@
 // Elementwise ops of one, two and three tensors, with NumPy's broadcasting; each function's gradient in one table.
 // Knows shapes, types and gradients. Knows no loop: those are the kernels'.
 
-import type { BinaryOp, CompareOp, UnaryOp, View } from "../backend.js";
+import type { BinaryOp, CompareOp, UnaryOp } from "../backend.js";
 import { DTypeError } from "../errors.js";
 import { broadcastShapes, broadcastTo } from "../layout.js";
 import { allTypes, floats, needsFloat, type OpSpec, sameDevice, sameType } from "../op.js";
 import { record } from "../tape.js";
 import type { Operand, Tensor } from "../tensor.js";
+import type { View } from "../view.js";
 import { sumTo } from "./reduce.js";
 
 interface UnaryRule {

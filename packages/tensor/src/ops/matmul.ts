@@ -1,13 +1,13 @@
 // Matrix products: `matmul` with NumPy's broadcasting of leading axes, and `linear`, x W^T with the weight's own gradient layout.
 // Knows shapes, which layouts the kernel takes, and the gradients. Knows no loop.
 
-import type { View } from "../backend.js";
 import { formatShape, ShapeError } from "../errors.js";
 import { broadcastShapes, broadcastTo, reshapeStrides, rowPitch, sizeOf } from "../layout.js";
 import { floats, needsFloat, type OpSpec, sameDevice, sameType } from "../op.js";
 import { scope } from "../scope.js";
 import { type GradientSink, noGrad, record } from "../tape.js";
 import type { Tensor } from "../tensor.js";
+import type { View } from "../view.js";
 import { contiguous, contiguousCopy } from "./copy.js";
 import { sumTo } from "./reduce.js";
 import { transpose } from "./views.js";

@@ -2,10 +2,10 @@
 // LayerNorm (Ba et al. 2016). Statistics in f32.
 // Knows shapes, types and what is saved. Knows no loop, no backend and no layer.
 
-import type { RmsNormOptions as KernelOptions } from "../backend.js";
 import { ShapeError } from "../errors.js";
 import { sizeOf } from "../layout.js";
 import { expectShape, type RoutineSpec, routineSpec, runRoutine } from "../routine.js";
+import type { RmsNormOptions as KernelOptions } from "../routineKernels.js";
 import type { Tensor } from "../tensor.js";
 
 export interface RmsNormOptions {

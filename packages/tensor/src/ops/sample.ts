@@ -1,10 +1,10 @@
 // Drawing a token from each row of logits on the device, so that a step of decoding can be replayed without the host.
 // Knows shapes, types and options. Knows no generator, no model and no text.
 
-import type { SampleOptions as KernelOptions } from "../backend.js";
 import { BackendError, ShapeError, ValueError } from "../errors.js";
 import { floats, needsFloat, needsI32, type OpSpec, sameDevice, statisticsType } from "../op.js";
 import { expectShape } from "../routine.js";
+import type { SampleOptions as KernelOptions } from "../routineKernels.js";
 import type { Tensor } from "../tensor.js";
 
 export type SampleOptions = Partial<KernelOptions>;

@@ -2,9 +2,9 @@
 //   h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t,  y_t = (C_t h_t + D u_t) silu(z_t),  dt = softplus(delta + deltaBias).
 // Knows shapes, types and what is saved. Knows no loop, no backend and no layer.
 
-import type { SelectiveScanOptions as KernelOptions } from "../backend.js";
 import { ShapeError } from "../errors.js";
 import { expectShape, type RoutineSpec, routineSpec, runRoutine } from "../routine.js";
+import type { SelectiveScanOptions as KernelOptions } from "../routineKernels.js";
 import type { Tensor } from "../tensor.js";
 import { checkSequence, replacement, type SequenceOptions, sequenceInputs } from "./sequence.js";
 

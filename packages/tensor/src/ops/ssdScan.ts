@@ -2,9 +2,9 @@
 //   S_t = exp(dt_t A) S_{t-1} + dt_t x_t B_t^T,  y_t = S_t C_t + D x_t,  dt = clamp(softplus(dt + dtBias)).
 // Knows shapes, types and what is saved. Knows no loop, no backend and no layer.
 
-import type { SsdOptions as KernelOptions } from "../backend.js";
 import { ShapeError } from "../errors.js";
 import { expectShape, type RoutineSpec, routineSpec, runRoutine } from "../routine.js";
+import type { SsdOptions as KernelOptions } from "../routineKernels.js";
 import type { Tensor } from "../tensor.js";
 import { checkChunkSize } from "./selectiveScan.js";
 import { checkSequence, replacement, type SequenceOptions, sequenceInputs } from "./sequence.js";

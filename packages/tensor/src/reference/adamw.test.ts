@@ -1,7 +1,7 @@
 // Layer: tests of the reference backend. AdamW against the golden steps, clipping, skipped steps, and the global norm.
 
 import { describe, expect, it } from "vitest";
-import type { View } from "../backend.js";
+import type { View } from "../view.js";
 import { place, placeInts, relativeError, type Sample, valuesOf } from "./checks.testing.js";
 import { golden } from "./golden.testing.js";
 import { routines } from "./routines.js";

@@ -1,8 +1,8 @@
 // Layer: reference backend. One AdamW step over lists of parameters, and the norm of lists of gradients, as plain loops.
 // Knows views; knows no Tensor and no optimizer.
 
-import type { RoutineKernels } from "../backend.js";
 import { sizeOf } from "../layout.js";
+import type { RoutineKernels } from "../routineKernels.js";
 import { checkContiguous, floats, ints, scalar, storeDoubles } from "./views.js";
 
 /** The square root of the sum of squares of all elements of all tensors, summed in their order: () out. */

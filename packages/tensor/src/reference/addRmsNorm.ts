@@ -1,7 +1,7 @@
 // Layer: reference backend. A residual sum with its RMSNorm, and the gradient of both, as plain loops.
 // Knows views; knows no Tensor and no tape.
 
-import type { RoutineKernels } from "../backend.js";
+import type { RoutineKernels } from "../routineKernels.js";
 import { optionalRows, Rows, storeDoubles, toDoubles } from "./views.js";
 
 /**

@@ -2,11 +2,12 @@
 // Half-precision views are widened to f32 around each kernel, so that no kernel knows of them.
 // Knows the kernels. Knows no Tensor and no tape.
 
-import type { Backend, BackendBuffer, Kernels, Recording, View } from "../backend.js";
+import type { Backend, Kernels, Recording } from "../backend.js";
 import { type DType, dtypes } from "../dtype.js";
 import { BackendError, LifetimeError } from "../errors.js";
 import { bf16ToF32Array, f16ToF32Array, f32ToBf16Array, f32ToF16Array } from "../half.js";
 import { CallRecorder } from "../recording.js";
+import type { BackendBuffer, View } from "../view.js";
 import { ReferenceBuffer } from "./buffer.js";
 import { binary, compare, copy, fill, iota, unary, where } from "./elementwise.js";
 import { gather, random, scatterAdd } from "./indexing.js";

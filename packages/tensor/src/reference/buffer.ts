@@ -1,7 +1,7 @@
 // Layer: reference backend. A piece of memory: an ArrayBuffer.
 // Knows nothing of tensors, element types or kernels.
 
-import type { BackendBuffer } from "../backend.js";
+import type { BackendBuffer } from "../view.js";
 
 /** Memory of the reference backend. */
 export class ReferenceBuffer implements BackendBuffer {

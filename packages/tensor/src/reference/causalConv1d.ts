@@ -1,7 +1,7 @@
 // Layer: reference backend. The causal depthwise convolution of the mixers and its gradient, with state, packing and
 // padding, as plain loops. Knows views; knows no Tensor and no tape.
 
-import type { Conv1dInputs, RoutineKernels } from "../backend.js";
+import type { Conv1dInputs, RoutineKernels } from "../routineKernels.js";
 import {
   optionalDoubles,
   optionalRows,

@@ -2,9 +2,9 @@
 // forward and backward on them, and compares gradients with central differences. Is no part of the package.
 
 import { expect } from "vitest";
-import type { View } from "../backend.js";
 import { bytesPerElement, typedArray } from "../dtype.js";
 import { contiguousStrides, sizeOf } from "../layout.js";
+import type { View } from "../view.js";
 import { ReferenceBuffer } from "./buffer.js";
 import { floats } from "./views.js";
 

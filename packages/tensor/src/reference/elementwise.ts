@@ -1,7 +1,8 @@
 // Layer: reference backend. Elementwise kernels: each function is a line of a table, one loop walks them all.
 // Knows strided memory. Knows no shape rule and no gradient.
 
-import type { BinaryOp, CompareOp, UnaryOp, View } from "../backend.js";
+import type { BinaryOp, CompareOp, UnaryOp } from "../backend.js";
+import type { View } from "../view.js";
 import { eachRun, elements } from "./strided.js";
 import { sigmoid, silu, softplus } from "./views.js";
 

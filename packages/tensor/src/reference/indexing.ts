@@ -2,9 +2,10 @@
 // Knows memory and Philox. Knows no shape rule and no gradient.
 
 import { philox4x32 } from "@diffmamba/random";
-import type { RandomOptions, View } from "../backend.js";
+import type { RandomOptions } from "../backend.js";
 import { ValueError } from "../errors.js";
 import { sizeOf } from "../layout.js";
+import type { View } from "../view.js";
 import { elements } from "./strided.js";
 
 function checkIndex(op: string, index: number, position: number, rows: number): void {

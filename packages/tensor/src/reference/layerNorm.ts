@@ -1,7 +1,7 @@
 // Layer: reference backend. LayerNorm over the last axis and its gradient, as plain loops.
 // Knows views; knows no Tensor and no tape.
 
-import type { RoutineKernels } from "../backend.js";
+import type { RoutineKernels } from "../routineKernels.js";
 import { optionalDoubles, optionalRows, Rows, storeDoubles, toDoubles } from "./views.js";
 
 /**

@@ -1,8 +1,8 @@
 // Layer: reference backend. Matrix product: plain loops in an order that suits the layout, in doubles, rounded once.
 // Knows rows and columns in memory. Knows no shape rule and no gradient.
 
-import type { View } from "../backend.js";
 import type { TypedArray } from "../dtype.js";
+import type { View } from "../view.js";
 import { elements } from "./strided.js";
 
 /** One matrix in a buffer. */

@@ -1,8 +1,9 @@
 // Layer: reference backend. Reductions, running sums, argmax: in order, in doubles, rounded once.
 // Knows strided memory. Knows no shape rule and no gradient.
 
-import type { ReduceOp, View } from "../backend.js";
+import type { ReduceOp } from "../backend.js";
 import { contiguousStrides, sizeOf } from "../layout.js";
+import type { View } from "../view.js";
 import { eachRun, elements } from "./strided.js";
 
 export function reduce(op: ReduceOp, x: View, out: View): void {

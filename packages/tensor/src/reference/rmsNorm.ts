@@ -1,7 +1,7 @@
 // Layer: reference backend. RMSNorm, plain, gated before or after, in groups, and its gradient, as plain loops.
 // Knows views; knows no Tensor and no tape.
 
-import type { RoutineKernels } from "../backend.js";
+import type { RoutineKernels } from "../routineKernels.js";
 import { optionalRows, Rows, sigmoid, silu, storeDoubles, toDoubles } from "./views.js";
 
 /**

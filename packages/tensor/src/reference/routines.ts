@@ -1,7 +1,7 @@
 // Layer: reference backend. All routines in one table; each one here is the definition that other backends are held to.
 // Knows the routines' files and nothing else.
 
-import type { RoutineKernels } from "../backend.js";
+import type { RoutineKernels } from "../routineKernels.js";
 import { adamw, globalNorm } from "./adamw.js";
 import { addRmsNorm, addRmsNormBackward } from "./addRmsNorm.js";
 import { causalConv1d, causalConv1dBackward } from "./causalConv1d.js";

@@ -2,7 +2,7 @@
 // Knows views and Philox; knows no Tensor and no model.
 
 import { philox4x32 } from "@diffmamba/random";
-import type { RoutineKernels, SampleOptions } from "../backend.js";
+import type { RoutineKernels, SampleOptions } from "../routineKernels.js";
 import { ints, Rows, storeDoubles } from "./views.js";
 
 /** ln of the sum of e^x; NaN where the logits are none that a token can be drawn by. */

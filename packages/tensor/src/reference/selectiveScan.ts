@@ -1,7 +1,7 @@
 // Layer: reference backend. The selective scan (S6) of Mamba and its gradient, with state, packing and padding, as plain
 // loops. Knows views; knows no Tensor and no tape.
 
-import type { RoutineKernels, SelectiveScanInputs, SelectiveScanOptions } from "../backend.js";
+import type { RoutineKernels, SelectiveScanInputs, SelectiveScanOptions } from "../routineKernels.js";
 import {
   optionalDoubles,
   optionalRows,

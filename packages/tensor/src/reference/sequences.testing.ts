@@ -1,7 +1,7 @@
 // Layer: tests of the reference backend. The three sequence routines in one form, so that state, packing and padding are
 // tested once for all of them. Is no part of the package.
 
-import type { View } from "../backend.js";
+import type { View } from "../view.js";
 import { type Routine, type Samples, sample } from "./checks.testing.js";
 import { routines } from "./routines.js";
 

@@ -1,8 +1,8 @@
 // Layer: reference backend. Cross-entropy of a softmax with class indices, and its gradient, as plain loops.
 // Knows views; knows no Tensor and no tape.
 
-import type { RoutineKernels } from "../backend.js";
 import { ValueError } from "../errors.js";
+import type { RoutineKernels } from "../routineKernels.js";
 import { ints, optionalDoubles, optionalRows, Rows, storeDoubles } from "./views.js";
 
 /** @throws ValueError for a target that is neither a class nor `ignoreIndex` */

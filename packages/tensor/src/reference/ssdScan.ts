@@ -1,7 +1,7 @@
 // Layer: reference backend. The Mamba-2 scan (SSD) in chunks, and the class that holds one chunk of it for the forward
 // and the backward pass. Plain loops. Knows views; knows no Tensor and no tape.
 
-import type { RoutineKernels, SsdInputs, SsdOptions } from "../backend.js";
+import type { RoutineKernels, SsdInputs, SsdOptions } from "../routineKernels.js";
 import { addScaled, dot } from "./vector.js";
 import {
   optionalDoubles,

@@ -1,7 +1,7 @@
 // Layer: reference backend. The gradient of the Mamba-2 scan, chunk by chunk from the last to the first. Plain loops.
 // Knows views and the chunk of ssdScan.ts; knows no Tensor and no tape.
 
-import type { RoutineKernels } from "../backend.js";
+import type { RoutineKernels } from "../routineKernels.js";
 import { SsdChunk } from "./ssdScan.js";
 import { addScaled, dot } from "./vector.js";
 import { optionalDoubles, optionalRows, Rows, sigmoid, silu, siluGradient, storeDoubles } from "./views.js";

@@ -1,10 +1,10 @@
 // Layer: reference backend. Walks several strided operands of one shape at once, run by run.
 // Knows layouts. Knows no memory and no op.
 
-import type { View } from "../backend.js";
 import { bytesPerElement, type TypedArray, typedArray } from "../dtype.js";
 import { BackendError } from "../errors.js";
 import type { Layout } from "../layout.js";
+import type { View } from "../view.js";
 import { ReferenceBuffer } from "./buffer.js";
 
 /** The whole buffer of a view in its element type; the view's first element is at `view.offset`. */

@@ -1,8 +1,8 @@
 // Layer: tests of the reference backend. What routines refuse to read, and where sequences begin and end.
 
 import { describe, expect, it } from "vitest";
-import type { View } from "../backend.js";
 import { BackendError, DTypeError, ShapeError } from "../errors.js";
+import type { View } from "../view.js";
 import { place, placeInts } from "./checks.testing.js";
 import { routines } from "./routines.js";
 import { Rows, rowLengths, sequenceStarts, silu, siluGradient, softplus, toDoubles } from "./views.js";

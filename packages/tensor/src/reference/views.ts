@@ -2,9 +2,9 @@
 // where the sequences of packed and padded rows begin and end. Every store rounds once, to the view's own type.
 // Knows layouts and memory; knows no routine.
 
-import type { View } from "../backend.js";
 import { BackendError, DTypeError, formatShape, ShapeError } from "../errors.js";
 import { isContiguous, rowPitch, sizeOf } from "../layout.js";
+import type { View } from "../view.js";
 import { ReferenceBuffer } from "./buffer.js";
 
 export type Floats = Float32Array | Float64Array;
