@@ -19,16 +19,27 @@ export function dispatchCases({ dispatches }: Settings): Case[] {
         const [x, y] = [device.ones([256]), device.empty([256])];
         const [from, to] = [x.view(), y.view()];
         const { kernels } = device.backend;
-        const [all, own]: [number[], number[]] = [[], []];
-        for (let round = 0; round < ROUNDS; round++) {
-          const cpu = process.cpuUsage();
-          const start = performance.now();
+        const calls = () => {
           for (let i = 0; i < dispatches; i++) kernels.unary("neg", i % 2 ? to : from, i % 2 ? from : to);
-          own.push(((performance.now() - start) * 1e3) / dispatches);
-          await device.synchronize();
-          const { user, system } = process.cpuUsage(cpu);
-          all.push((user + system) / dispatches);
-        }
+        };
+        /** Microseconds of the thread that enqueues, and of all, a dispatch. */
+        const measure = async (enqueue: () => void): Promise<readonly [number[], number[]]> => {
+          const [own, all]: [number[], number[]] = [[], []];
+          for (let round = 0; round < ROUNDS; round++) {
+            const cpu = process.cpuUsage();
+            const start = performance.now();
+            enqueue();
+            own.push(((performance.now() - start) * 1e3) / dispatches);
+            await device.synchronize();
+            const { user, system } = process.cpuUsage(cpu);
+            all.push((user + system) / dispatches);
+          }
+          return [own, all];
+        };
+        const [own, all] = await measure(calls);
+        const recorded = device.record(calls);
+        const [ownAgain, allAgain] = await measure(() => recorded.replay());
+        recorded.dispose();
         x.dispose();
         y.dispose();
         const row = (what: string, values: readonly number[]): RowPart => ({
@@ -36,7 +47,14 @@ export function dispatchCases({ dispatches }: Settings): Case[] {
           ...{ shape, unit: "us/dispatch", value: median(values), best: Math.min(...values), backend: device.name },
           ...{ peer: null, peerValue: null, peerBest: null, ratio: null, spread: 0, samples: ROUNDS },
         });
-        return { entries: [], checks: [], rows: () => [row("to enqueue it", own), row("all threads", all)] };
+        return {
+          entries: [],
+          checks: [],
+          rows: () => [
+            ...[row("to enqueue it", own), row("all threads", all)],
+            ...[row("recorded, to enqueue it", ownAgain), row("recorded, all threads", allAgain)],
+          ],
+        };
       },
     },
   ];
