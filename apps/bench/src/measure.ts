@@ -101,11 +101,13 @@ export async function measure<T extends Timed>(all: readonly T[], options: Measu
   for (let round = 0; round < maxSamples && (round < minSamples || now() - start < budget); round++) {
     for (let turn = 0; turn < entries.length; turn++) {
       const i = (round + turn) % entries.length;
-      if (entries[i].once && round > 0) continue;
+      if (entries[i].once) continue;
       samples[i].push((await sample(entries[i], runs[i], now)) / runs[i]);
       if (entries.length > 1) await rest(entries[i]);
     }
   }
+  // Last, because they would take the others' time, and leave much to clean up behind.
+  for (const [i, entry] of entries.entries()) if (entry.once) samples[i].push(await sample(entry, 1, now));
   const timed = new Map(entries.map((entry, i) => [entry, summary(samples[i])]));
   for (const entry of all) if (entry.measured !== undefined) timed.set(entry, entry.measured);
   return timed;

@@ -23,8 +23,8 @@ using std::chrono::microseconds;
 /// To wake a thread costs as much as a short loop, and a training step or a token is hundreds of loops close together: so
 /// a helper looks for the next one so long before it sleeps,
 constexpr microseconds kHelperLooks{200};
-/// and the caller, which has nothing left to do, for the end of the helpers' last pieces.
-constexpr microseconds kCallerLooks{20};
+/// and the caller, which has nothing left to do, for the end of the helpers' last pieces, which take up to about as long.
+constexpr microseconds kCallerLooks{200};
 
 /// One loop under way. Helpers join it under the lock and leave it under the lock, so that it can lie on the caller's
 /// stack.

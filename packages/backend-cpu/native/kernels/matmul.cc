@@ -58,14 +58,14 @@ struct Cut {
   int64_t columns;
 };
 
-/// At least so many blocks of nearly the same size, where they stay large enough.
-Cut even_cut(int64_t rows, int64_t columns, int64_t wanted) {
+/// At least so many blocks of nearly the same size, where they stay large enough; `tall` ones where only rows may do.
+Cut even_cut(int64_t rows, int64_t columns, int64_t wanted, bool tall) {
   int64_t down = pieces_of(rows, kBlockRows);
   int64_t across = pieces_of(columns, kMaxPieceColumns);
   while (down * across < wanted) {
     const bool splits_rows = rows >= 2 * kPieceRows * down;
     const bool splits_columns = columns >= 2 * kPieceColumns * across;
-    if (splits_columns && (!splits_rows || columns * down >= rows * across)) {
+    if (splits_columns && (!splits_rows || (!tall && columns * down >= rows * across))) {
       across++;
     } else if (splits_rows) {
       down++;
@@ -101,27 +101,41 @@ void pack(const Product& p, const Packed& packed) {
   });
 }
 
-/// Columns j0 .. j1 of a product: factors packed by all threads, then the result's blocks shared out. With few rows, no
-/// block would read what another has packed of the right factor, which then goes no further than the near caches.
+/// How columns j0 .. j1 of a product are cut into blocks, and what of its factors is packed before for all blocks. A left factor whose
+/// rows are not contiguous is packed by each block for itself where no other block has its rows; so is the right one with
+/// few rows, and then goes no further than the near caches.
+struct Plan {
+  Cut cut;
+  bool packs_left, packs_right;
+
+  Plan(const Product& p, int64_t columns) {
+    const bool few_rows = p.rows <= kFewRows && !p.reads_right();
+    const int64_t wanted = std::min(kPieces, 1 + p.rows * p.depth * columns / kPieceProducts);
+    cut = few_rows ? Cut{p.rows, kFewRowsColumns} : even_cut(p.rows, columns, wanted, !p.left.by_rows());
+    packs_left = !p.left.by_rows() && cut.columns < columns;
+    packs_right = !few_rows && !p.reads_right();
+  }
+};
+
+/// Columns j0 .. j1 of a product: factors packed by all threads, then the result's blocks shared out.
 Error multiply_pass(const Product& p, int64_t j0, int64_t j1) {
-  const bool few_rows = p.rows <= kFewRows && !p.reads_right();
+  const int64_t columns = j1 - j0;
+  const Plan plan(p, columns);
+  const Cut cut = plan.cut;
   Memory memory;
   Packed packed;
   packed.left.end = p.rows;
   packed.right.begin = j0;
   packed.right.end = j1;
-  const int64_t left_room = p.left.by_rows() ? 0 : round_up(packed.left.floats(p.depth), 16);
-  const int64_t right_room = few_rows || p.reads_right() ? 0 : packed.right.floats(p.depth);
+  const int64_t left_room = plan.packs_left ? round_up(packed.left.floats(p.depth), 16) : 0;
+  const int64_t right_room = plan.packs_right ? packed.right.floats(p.depth) : 0;
   float* const room = scratch(Use::panels).floats(left_room + right_room);
   memory.note(room != nullptr || left_room + right_room == 0);
   if (const Error error = memory.error(p)) return error;
-  if (left_room > 0) packed.left.at = room;
-  if (right_room > 0) packed.right.at = room + left_room;
+  if (plan.packs_left) packed.left.at = room;
+  if (plan.packs_right) packed.right.at = room + left_room;
   pack(p, packed);
 
-  const int64_t columns = j1 - j0;
-  const int64_t wanted = std::min(kPieces, 1 + p.rows * p.depth * columns / kPieceProducts);
-  const Cut cut = few_rows ? Cut{p.rows, kFewRowsColumns} : even_cut(p.rows, columns, wanted);
   const int64_t down = pieces_of(p.rows, cut.rows);
   const int64_t grain = 1 + kPieceProducts / (cut.rows * p.depth * cut.columns);
   parallel_for(down * pieces_of(columns, cut.columns), grain, [&](int64_t begin, int64_t end) {
@@ -140,7 +154,7 @@ Error multiply_passes(const Product& p) {
   const int64_t columns = std::min(p.columns, kMaxPieceColumns);
   const int64_t floats = std::clamp(kPassProducts / p.rows, kPassFloats, 4 * kPassFloats);
   const int64_t block = p.depth_block();
-  const int64_t wide = columns + (p.left.by_rows() ? 0 : p.rows);
+  const int64_t wide = columns + (Plan(p, columns).packs_left ? p.rows : 0);
   const int64_t depth = p.out.dtype == DType::f32 ? std::max<int64_t>(1, floats / wide / block) * block : p.depth;
   for (int64_t j = 0; j < p.columns; j += columns) {
     for (int64_t k = 0; k < p.depth; k += depth) {

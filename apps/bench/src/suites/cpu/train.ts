@@ -26,7 +26,7 @@ function stepCases(settings: Settings, [first, ...more]: readonly number[]): Cas
   const step = (count: number) =>
     trainCase(
       { ...settings, square: rateSquare },
-      { unit: "ms", sequences, limits: [multiplyAdd(count)], patience: 8 },
+      { unit: "ms", sequences, limits: [multiplyAdd(count)], patience: 30 },
     );
   return [
     onThreads(first, step(first), { reference: true }),
