@@ -122,7 +122,6 @@ const markov: Fields = {
   nLayers: 1,
   dState: 8,
   headDim: 16,
-  chunkSize: 16,
   lambda: "scalar",
 };
 
