@@ -3,15 +3,6 @@
 import { createRequire } from "node:module";
 import process from "node:process";
 import { Command, type CommanderError } from "commander";
-import { registerConvert } from "./commands/convert.js";
-import { registerData } from "./commands/data.js";
-import { registerDoctor } from "./commands/doctor.js";
-import { registerEval } from "./commands/eval.js";
-import { registerGenerate } from "./commands/generate.js";
-import { registerProbe } from "./commands/probe.js";
-import { registerReport } from "./commands/report.js";
-import { registerTokenizer } from "./commands/tokenizer.js";
-import { registerTrain } from "./commands/train.js";
 import { exitCodeOf, exitCodes, formatError, messageOf } from "./errors.js";
 import { didYouMean } from "./suggest.js";
 import { openTerminal, type Terminal, toJson } from "./terminal.js";
@@ -44,7 +35,23 @@ function complaint(program: Command, args: readonly string[], error: CommanderEr
   return unknown === undefined ? tidy(error) : `unknown option '${unknown}'.${didYouMean(unknown, known)}`;
 }
 
-export function createProgram(json: boolean): Command {
+type Register = (program: Command, context: Context) => void;
+
+/** The commands, in the order of the help. Each is loaded when it is asked for: loading all takes longer than most of them do. */
+const commands: Readonly<Record<string, () => Promise<Register>>> = {
+  train: async () => (await import("./commands/train.js")).registerTrain,
+  eval: async () => (await import("./commands/eval.js")).registerEval,
+  generate: async () => (await import("./commands/generate.js")).registerGenerate,
+  convert: async () => (await import("./commands/convert.js")).registerConvert,
+  data: async () => (await import("./commands/data.js")).registerData,
+  tokenizer: async () => (await import("./commands/tokenizer.js")).registerTokenizer,
+  probe: async () => (await import("./commands/probe.js")).registerProbe,
+  report: async () => (await import("./commands/report.js")).registerReport,
+  doctor: async () => (await import("./commands/doctor.js")).registerDoctor,
+};
+
+/** The program with the command that a command line names, or with all of them where it names none that there is. */
+async function createProgram(args: readonly string[], json: boolean): Promise<Command> {
   const context: Context = {
     version,
     run:
@@ -58,18 +65,9 @@ export function createProgram(json: boolean): Command {
     .option("--debug", "show stack traces of errors (also: DIFFMAMBA_DEBUG=1)")
     .exitOverride()
     .configureOutput({ outputError: () => undefined, ...(json && { writeOut: (text) => process.stderr.write(text) }) });
-  const registers = [
-    registerTrain,
-    registerEval,
-    registerGenerate,
-    registerConvert,
-    registerData,
-    registerTokenizer,
-    registerProbe,
-    registerReport,
-    registerDoctor,
-  ];
-  for (const register of registers) register(program, context);
+  const name = args.find((arg) => !arg.startsWith("-")) ?? "";
+  const wanted = Object.hasOwn(commands, name) ? [commands[name]] : Object.values(commands);
+  for (const load of wanted) (await load())(program, context);
   return program;
 }
 
@@ -84,7 +82,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const debug = flags.includes("--debug") || !["", "0", undefined].includes(process.env.DIFFMAMBA_DEBUG);
   // A reader that has gone away (`diffmamba … | head`) is no failure.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
-  const program = createProgram(json);
+  const program = await createProgram(flags, json);
   try {
     await program.parseAsync([...args], { from: "user" });
     return exitCodes.ok;
