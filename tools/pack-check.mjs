@@ -50,15 +50,22 @@ async function each(items, width, work) {
  * The tarballs are those that `pnpm publish` would send: `workspace:` and `catalog:` are replaced by versions.
  */
 export async function pack(target) {
+  const filters = publicFolders.flatMap((folder) => ["--filter", `./${folder}`]);
+  const made = JSON.parse(await node([pnpm, "-r", ...filters, "pack", "--json", "--pack-destination", target], root));
+  const folderOf = new Map(publicFolders.map((folder) => [readJson(`${folder}/package.json`).name, folder]));
   const packages = [];
-  await each(publicFolders, 2, async (folder) => {
-    const json = await node([pnpm, "pack", "--json", "--pack-destination", target], path.join(root, folder));
-    const tarball = path.resolve(target, JSON.parse(json).filename);
+  for (const { name, filename } of made) {
+    const folder = folderOf.get(name);
+    if (folder === undefined) throw new Error(`pnpm packed ${name}, which is not to be published`);
+    const tarball = path.resolve(target, filename);
     // The list that pnpm prints leaves out the licence that it adds, so the tarball itself is asked.
     const files = (await run("tar", ["-tzf", tarball], root)).trim().split("\n");
-    const { name, exports } = readJson(`${folder}/package.json`);
+    const { exports } = readJson(`${folder}/package.json`);
     packages.push({ name, folder, exports, tarball, files: files.map((file) => file.replace(/^package\//, "")) });
-  });
+  }
+  if (packages.length < publicFolders.length) {
+    throw new Error(`pnpm packed ${packages.length} of ${publicFolders.length} packages`);
+  }
   return packages.sort((a, b) => a.name.localeCompare(b.name));
 }
 
