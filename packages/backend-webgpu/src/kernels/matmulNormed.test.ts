@@ -6,6 +6,8 @@ import type { WebGpuBackend } from "../backend.js";
 import { describeWithDevice } from "./device.testing.js";
 import { expectLikeReference, numbers } from "./routines.testing.js";
 
+type Operand = "x" | "y" | "weight" | "matrix";
+
 describeWithDevice("a normed row times a matrix on WebGPU", (device) => {
   const names = (run: () => void): string[] => {
     const spy = vi.spyOn((device().backend as WebGpuBackend).context, "run");
@@ -33,12 +35,12 @@ describeWithDevice("a normed row times a matrix on WebGPU", (device) => {
   for (const [name, norm] of Object.entries(cases)) {
     for (const [width, rows] of sizes) {
       it(`${name}, ${rows} rows of ${width}`, async () => {
-        const compute = (t: Record<"x" | "y" | "weight" | "matrix", Tensor>) =>
+        const compute = (t: Record<Operand, Tensor>) =>
           noGrad(() => {
             const { normed, sum } = norm(t);
             return { product: linear(normed, t.matrix), normed, ...(sum && { sum }) };
           });
-        await expectLikeReference(device(), { inputs: {}, constants: inputs(width, rows), compute });
+        await expectLikeReference<never, Operand>(device(), { inputs: {}, constants: inputs(width, rows), compute });
       });
     }
   }
