@@ -228,6 +228,24 @@ napi_value run(napi_env env, napi_callback_info info) {
   return error == nullptr ? undefined(env) : string(env, error);
 }
 
+/// runAll(count, threads): kernels one after another, of each its number, how many arguments it has, and these; `count` doubles in
+/// all -> undefined, or what went wrong.
+napi_value run_all(napi_env env, napi_callback_info info) {
+  const Call call(env, info);
+  const double* at = instance(env)->packed;
+  if (at == nullptr || isa().table == nullptr) return string(env, "no such kernel");
+  const double* const end = at + static_cast<int64_t>(call.number(env, 0));
+  pool_limit(static_cast<int>(call.number(env, 1)));
+  while (at < end) {
+    const int index = static_cast<int>(at[0]);
+    if (index < 0 || index >= kKernelCount) return string(env, "no such kernel");
+    const Error error = isa().table[index](Args(at + 2));
+    if (error != nullptr) return string(env, error);
+    at += 2 + static_cast<int64_t>(at[1]);
+  }
+  return undefined(env);
+}
+
 /// start(threads) -> whether they started.
 napi_value start(napi_env env, napi_callback_info info) {
   const bool started = pool_start(static_cast<int>(Call(env, info).number(env, 0)));
@@ -266,7 +284,8 @@ napi_value init(napi_env env, napi_value exports) {
     const char* name;
     napi_callback call;
   } functions[] = {{"allocate", allocate}, {"release", release}, {"write", write},       {"read", read},
-                   {"share", share},       {"run", run},         {"start", start},       {"describe", describe}};
+                   {"share", share},       {"run", run},         {"runAll", run_all},    {"start", start},
+                   {"describe", describe}};
   for (const auto& function : functions) {
     napi_value value;
     napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.call, nullptr, &value);

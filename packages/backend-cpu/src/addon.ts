@@ -19,6 +19,11 @@ export interface Addon {
   share(packed: Float64Array): void;
   /** Runs a kernel on the first `count` numbers of that array. @returns what went wrong, or undefined */
   run(kernel: number, threads: number, count: number): string | undefined;
+  /**
+   * Runs kernels one after another, which are so many numbers of that array: of each its number, how many arguments it has,
+   * and these. @returns what went wrong, or undefined
+   */
+  runAll(count: number, threads: number): string | undefined;
   /** @returns whether so many threads could be started */
   start(threads: number): boolean;
   describe(): { readonly isa: string; readonly kernels: readonly string[] };

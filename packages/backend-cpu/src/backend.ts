@@ -16,7 +16,7 @@ import type { Addon } from "./addon.js";
 import { withHalves } from "./half.js";
 import { createKernels } from "./kernels.js";
 import { type CpuBuffer, Memory } from "./memory.js";
-import { type KernelName, kernelNames, Packer } from "./pack.js";
+import { type KernelName, kernelNames, PackedCalls, Packer } from "./pack.js";
 
 export interface CpuBackendOptions {
   readonly threads: number;
@@ -35,7 +35,9 @@ export class CpuBackend implements Backend {
   readonly #memory: Memory;
   readonly #packer: Packer;
   readonly #recorder: CallRecorder;
-  readonly #launch: (kernel: KernelName, packed: Float64Array, count: number) => void;
+  /** What is recorded, where anything is; and what puts a list into the recording. */
+  #calls: PackedCalls | undefined;
+  readonly #replay: (calls: PackedCalls) => void;
   #disposed = false;
 
   constructor(
@@ -61,8 +63,8 @@ export class CpuBackend implements Backend {
     };
     const recorder = new CallRecorder(this.name, memory);
     this.#recorder = recorder;
-    // What is recorded is calls as they cross: to replay one packs and widens nothing.
-    this.#launch = recorder.wrap({ launch: this.#cross.bind(this) }).launch;
+    // What is recorded is calls as they cross: a replay packs and widens nothing, and crosses once.
+    this.#replay = recorder.wrap({ replay: (calls: PackedCalls) => this.#runAll(calls) }).replay;
     this.kernels = withHalves(kernels, {
       allocate: (bytes) => recorder.allocate(bytes),
       free: (buffer) => recorder.free(buffer),
@@ -76,7 +78,12 @@ export class CpuBackend implements Backend {
 
   record(fn: () => void): Recording {
     this.#check();
-    return this.#recorder.record(fn);
+    this.#calls = new PackedCalls();
+    try {
+      return this.#recorder.record(fn);
+    } finally {
+      this.#calls = undefined;
+    }
   }
 
   allocate(bytes: number): BackendBuffer {
@@ -129,16 +136,25 @@ export class CpuBackend implements Backend {
 
   #run(name: KernelName): void {
     const { array, length } = this.#packer;
-    this.#launch(name, this.recording ? array.slice(0, length) : array, length);
+    if (this.#calls !== undefined) {
+      if (this.#calls.length === 0) this.#replay(this.#calls);
+      this.#calls.add(kernelNumbers[name], array.subarray(0, length));
+      return;
+    }
+    // The array may have grown since the last call, and other devices of this thread share theirs.
+    this.addon.share(array);
+    const error = this.addon.run(kernelNumbers[name], this.options.threads, length);
+    if (error !== undefined) throw this.#fault(`${name}: ${error}`, error);
   }
 
-  #cross(name: KernelName, packed: Float64Array, count: number): void {
-    // The array may be another one than at the last call, and other devices of this thread share theirs.
-    this.addon.share(packed);
-    const error = this.addon.run(kernelNumbers[name], this.options.threads, count);
-    if (error === undefined) return;
-    const message = `${name}: ${error}`;
-    throw error.startsWith("out of memory") ? new BackendError(message) : new ValueError(message);
+  #runAll({ array, length }: PackedCalls): void {
+    this.addon.share(array);
+    const error = this.addon.runAll(length, this.options.threads);
+    if (error !== undefined) throw this.#fault(`a recording: ${error}`, error);
+  }
+
+  #fault(message: string, error: string): Error {
+    return error.startsWith("out of memory") ? new BackendError(message) : new ValueError(message);
   }
 
   #check(): void {

@@ -114,3 +114,31 @@ export class Packer {
     this.onGrow(larger);
   }
 }
+
+/** Calls one after another in one array: of each the kernel's number, how many arguments it has, and these. */
+export class PackedCalls {
+  #array = new Float64Array(4096);
+  #length = 0;
+
+  get array(): Float64Array {
+    return this.#array;
+  }
+
+  /** How many doubles of the array are written. */
+  get length(): number {
+    return this.#length;
+  }
+
+  add(kernel: number, packed: Float64Array): void {
+    const end = this.#length + 2 + packed.length;
+    if (end > this.#array.length) {
+      const larger = new Float64Array(2 * end);
+      larger.set(this.#array);
+      this.#array = larger;
+    }
+    this.#array[this.#length] = kernel;
+    this.#array[this.#length + 1] = packed.length;
+    this.#array.set(packed, this.#length + 2);
+    this.#length = end;
+  }
+}

@@ -54,6 +54,18 @@ export class WasmAddon implements Addon {
     return error === 0 ? undefined : textAt(this.#memory, error);
   }
 
+  runAll(count: number, threads: number): string | undefined {
+    const all = this.#packed;
+    for (let at = 0; at < count; ) {
+      const [kernel, size] = [all[at], all[at + 1]];
+      this.#packed = all.subarray(at + 2, at + 2 + size);
+      const error = this.run(kernel, threads, size);
+      if (error !== undefined) return error;
+      at += 2 + size;
+    }
+    return undefined;
+  }
+
   start(threads: number): boolean {
     return threads <= this.#threads;
   }
