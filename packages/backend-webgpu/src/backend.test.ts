@@ -182,6 +182,20 @@ describeWithDevice("the WebGPU backend", (device) => {
     expect((await values(fine))[0]).toBe(0);
   });
 
+  it("finds what dispatches bind, and forgets it when there is too much, between dispatches of a batch", async () => {
+    // More than are kept, each with uniforms of its own.
+    const count = (1 << 14) + 300;
+    using x = device().zeros([count]);
+    const view = x.view();
+    const { kernels } = device().backend;
+    const fill = (i: number) => kernels.fill({ ...view, shape: [1], strides: [1], offset: i }, i);
+    // One of them many times, so that batches do not end where what they bind is forgotten.
+    for (let i = 0; i < 100; i++) fill(0);
+    for (let i = 0; i < count; i++) fill(i);
+    const wrong = (await values(x)).findIndex((value, i) => value !== i);
+    expect(wrong).toBe(-1);
+  });
+
   it("a lack of memory is an error with the kernel that was called last and what is held, now and from then on", async () => {
     const { device: full, gpu } = await another();
     const x = full.ones([1024]);

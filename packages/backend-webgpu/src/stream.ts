@@ -91,6 +91,8 @@ export class Stream {
   get bindings(): Bindings {
     if (this.#recording !== undefined) return this.#recording.bindings;
     if (this.#bindings.size >= MOST_GROUPS) {
+      // What is enqueued already reads its uniforms, of which some have not been sent.
+      this.#bindings.write();
       for (const buffer of this.#bindings.buffers) this.destroy(buffer);
       this.#bindings = new Bindings(this.device);
     }

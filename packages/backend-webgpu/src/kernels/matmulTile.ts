@@ -15,6 +15,8 @@ export interface TileVariant {
   readonly depth: number;
   /** Tiles held in workgroup memory: 2 fill one while the other is read. */
   readonly stages: 1 | 2;
+  /** Workgroups that a processor runs at once, and needs to be busy; one by default. */
+  readonly together?: number;
   /** The steps along k are a loop: slower, but soon compiled. */
   readonly rolled?: true;
 }
