@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string>
 #include <unordered_set>
 
 #include "kernels.h"
@@ -229,7 +230,7 @@ napi_value run(napi_env env, napi_callback_info info) {
 }
 
 /// runAll(count, threads): kernels one after another, of each its number, how many arguments it has, and these; `count` doubles in
-/// all -> undefined, or what went wrong.
+/// all -> undefined, or the kernel's name and what went wrong.
 napi_value run_all(napi_env env, napi_callback_info info) {
   const Call call(env, info);
   const double* at = instance(env)->packed;
@@ -240,7 +241,7 @@ napi_value run_all(napi_env env, napi_callback_info info) {
     const int index = static_cast<int>(at[0]);
     if (index < 0 || index >= kKernelCount) return string(env, "no such kernel");
     const Error error = isa().table[index](Args(at + 2));
-    if (error != nullptr) return string(env, error);
+    if (error != nullptr) return string(env, (std::string(names[index]) + ": " + error).c_str());
     at += 2 + static_cast<int64_t>(at[1]);
   }
   return undefined(env);

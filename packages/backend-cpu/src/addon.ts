@@ -21,7 +21,7 @@ export interface Addon {
   run(kernel: number, threads: number, count: number): string | undefined;
   /**
    * Runs kernels one after another, which are so many numbers of that array: of each its number, how many arguments it has,
-   * and these. @returns what went wrong, or undefined
+   * and these. @returns the kernel's name and what went wrong, or undefined
    */
   runAll(count: number, threads: number): string | undefined;
   /** @returns whether so many threads could be started */

@@ -144,17 +144,14 @@ export class CpuBackend implements Backend {
     // The array may have grown since the last call, and other devices of this thread share theirs.
     this.addon.share(array);
     const error = this.addon.run(kernelNumbers[name], this.options.threads, length);
-    if (error !== undefined) throw this.#fault(`${name}: ${error}`, error);
+    if (error !== undefined) throw faultOf(`${name}: ${error}`);
   }
 
   #runAll({ array, length }: PackedCalls): void {
+    this.#check();
     this.addon.share(array);
     const error = this.addon.runAll(length, this.options.threads);
-    if (error !== undefined) throw this.#fault(`a recording: ${error}`, error);
-  }
-
-  #fault(message: string, error: string): Error {
-    return error.startsWith("out of memory") ? new BackendError(message) : new ValueError(message);
+    if (error !== undefined) throw faultOf(error);
   }
 
   #check(): void {
@@ -163,3 +160,8 @@ export class CpuBackend implements Backend {
 }
 
 const kernelNumbers = Object.fromEntries(kernelNames.map((name, i) => [name, i])) as Record<KernelName, number>;
+
+/** The error that a kernel's message, behind its name, stands for. */
+function faultOf(message: string): Error {
+  return /^\w+: out of memory/.test(message) ? new BackendError(message) : new ValueError(message);
+}

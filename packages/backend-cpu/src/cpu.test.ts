@@ -1,6 +1,6 @@
 // What is the CPU backend's own: the numbering of kernels, memory that is kept for reuse, and how it fails.
 
-import { BackendError, type Device, DTypeError, LifetimeError, ShapeError, ValueError } from "@diffmamba/tensor";
+import { BackendError, type Device, DTypeError, LifetimeError, ShapeError, scope, ValueError } from "@diffmamba/tensor";
 import { afterEach, describe, expect, it } from "vitest";
 import { findAddon } from "./addon.js";
 import { cpu, cpuAvailability } from "./index.js";
@@ -125,6 +125,54 @@ describe.skipIf(!availability.available)(title, () => {
     using at = device.tensor([0, 3], "i32");
     expect(() => table.gather(at)).toThrow(ValueError);
     expect(() => table.gather(at)).toThrow("gather: index 3 at position 1 is outside the table's 3 rows.");
+  });
+
+  it.each(["f32", "bf16"] as const)(
+    "replays what was recorded, in %s, with the bits of what is computed at once",
+    async (dtype) => {
+      const device = await open({ threads: 2 });
+      using x = device.from(
+        Float32Array.from({ length: 600 }, (_, i) => Math.sin(i)),
+        [20, 30],
+        dtype,
+      );
+      using w = device.from(
+        Float32Array.from({ length: 900 }, (_, i) => Math.cos(i)),
+        [30, 30],
+        dtype,
+      );
+      // More calls than the list has room for at first.
+      const compute = () => {
+        let y = x;
+        for (let i = 0; i < 60; i++) y = y.matmul(w).tanh().add(x);
+        return y;
+      };
+      const recording = device.record(compute);
+      for (const first of [0.5, -2]) {
+        using next = device.from(
+          Float32Array.from({ length: 600 }, (_, i) => Math.sin(first + i)),
+          [20, 30],
+          dtype,
+        );
+        x.assign(next);
+        recording.replay();
+        using expected = scope(compute);
+        expect(await recording.result.data()).toEqual(await expected.data());
+      }
+      recording.dispose();
+    },
+  );
+
+  it("says what a kernel of a recording says, and replays nothing after dispose", async () => {
+    const device = await open();
+    using table = device.zeros([3, 2]);
+    using at = device.tensor([0, 1], "i32");
+    const recording = device.record(() => table.gather(at));
+    at.write(Int32Array.of(0, 3));
+    expect(() => recording.replay()).toThrow("gather: index 3 at position 1 is outside the table's 3 rows.");
+    await device.dispose();
+    expect(() => recording.replay()).toThrow(LifetimeError);
+    recording.dispose();
   });
 
   it("keeps two devices apart", async () => {

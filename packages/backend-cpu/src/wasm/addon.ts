@@ -3,6 +3,7 @@
 // Knows the module's memory. Knows no view and no worker.
 
 import type { Addon } from "../addon.js";
+import { kernelNames } from "../pack.js";
 import { type Exports, textAt } from "./instance.js";
 
 /** Doubles that there is room for at first, which is more than any kernel takes but those of lists. */
@@ -60,7 +61,7 @@ export class WasmAddon implements Addon {
       const [kernel, size] = [all[at], all[at + 1]];
       this.#packed = all.subarray(at + 2, at + 2 + size);
       const error = this.run(kernel, threads, size);
-      if (error !== undefined) return error;
+      if (error !== undefined) return `${kernelNames[kernel]}: ${error}`;
       at += 2 + size;
     }
     return undefined;
