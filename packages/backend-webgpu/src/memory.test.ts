@@ -84,6 +84,23 @@ describe("Memory", () => {
     expect(m.allocate(1000).slab).toBe(late);
   });
 
+  it("gives a recording what is free, and takes nothing back while it lives", () => {
+    const { memory: m, live } = memory();
+    const before = m.allocate(5000);
+    const { slab } = before;
+    m.free(before);
+    const pool = m.enter();
+    const inside = m.allocate(5000);
+    expect(inside.slab).toBe(slab);
+    expect(m.isCurrent(inside)).toBe(true);
+    m.leave();
+    m.free(inside);
+    expect(m.allocate(5000).slab).not.toBe(slab);
+    expect(live.size).toBe(2);
+    m.close(pool);
+    expect(m.allocate(5000).slab).toBe(slab);
+  });
+
   it("names what is too large", () => {
     const { memory: m } = memory(mib);
     expect(() => m.allocate(mib + 4)).toThrow(BackendError);

@@ -1,5 +1,5 @@
 // Layer: WebGPU memory. Buffers by sizes that few distinct ones serve, kept for the next tensor of such a size; a recording has a
-// pool of its own, whose buffers nobody else gets.
+// pool of its own, which takes over what is free, and whose buffers nobody else gets.
 // Knows GPU buffers. Knows no tensor, no queue and no kernel.
 
 import { type BackendBuffer, BackendError } from "@diffmamba/tensor";
@@ -95,7 +95,7 @@ export class Memory {
     if (bytes > largest) {
       throw new BackendError(`webgpu: ${bytes} bytes are more than this device's largest buffer, ${largest} bytes.`);
     }
-    const slab = this.#pool.free.get(size)?.pop() ?? this.#make(size);
+    const slab = this.#pool.free.get(size)?.pop() ?? this.#takeOver(size) ?? this.#make(size);
     this.#inUse += size;
     if (this.#inUse > this.#peaks[1]) this.#peaks[1] = this.#inUse;
     if (++this.#calls % WINDOW === 0) this.#peaks = [this.#peaks[1], this.#inUse];
@@ -141,6 +141,14 @@ export class Memory {
   /** Destroys all free slabs. */
   empty(): void {
     this.#shrink(this.#inUse);
+  }
+
+  /** What the steps before a recording have left becomes its own: they and it are not held side by side. */
+  #takeOver(size: number): Slab | undefined {
+    if (this.#pool === this.#general) return undefined;
+    const slab = this.#general.free.get(size)?.pop();
+    if (slab !== undefined) slab.pool = this.#pool;
+    return slab;
   }
 
   #make(size: number): Slab {

@@ -44,7 +44,7 @@ fn main(
   let count = count_of(number * u.heads);
 
   var all = Sums();
-  for (var k = 0u; k < piece.size; k += depth) {
+  for (var k = 0u;; k += depth) {
     var w = array<vec4f, 4>();
     var b = array<vec4f, 4>();
 #repeat e 4
@@ -53,12 +53,21 @@ fn main(
       if (t < count) {
         b[@e] = other_four(token0 + t, state0 + n0 + 4u * (item % 16u), state0 + u.states);
       }
+      if (k < piece.size) {
 #if of_B
-      w[@e] = $weights[u.weights_at + block_id * 1024u + t * 16u + item % 16u];
+        w[@e] = $weights[u.weights_at + block_id * 1024u + t * 16u + item % 16u];
 #else
-      w[@e] = $weights[u.weights_at + block_id * 1024u + (4u * four + @e) * 16u + k / 4u + lane % 4u];
+        w[@e] = $weights[u.weights_at + block_id * 1024u + (4u * four + @e) * 16u + k / 4u + lane % 4u];
 #endif
+      }
 #endrepeat
+    // The reads are under way while the step before is multiplied.
+    if (k > 0u) {
+      multiply(&all, row_slot, column_slot);
+    }
+    if (k >= piece.size) {
+      break;
+    }
     workgroupBarrier();
 #if !of_B
     put_left(lane, w[0], w[1], w[2], w[3]);
@@ -71,7 +80,6 @@ fn main(
       right[item / 16u][item % 16u] = b[@e];
 #endrepeat
     workgroupBarrier();
-    multiply(&all, row_slot, column_slot);
   }
 
   let end = min((block + 1u) * u.block_heads, u.group_heads);
@@ -79,7 +87,7 @@ fn main(
     let head = state_group * u.group_heads + h;
     let unit = number * u.heads + head;
     var sums = Sums();
-    for (var k = 0u; k < u.head_size; k += depth) {
+    for (var k = 0u;; k += depth) {
       let column = head * u.head_size + k + 4u * (lane % 4u);
       let column_end = (head + 1u) * u.head_size;
       var x = array<vec4f, 4>();
@@ -94,6 +102,13 @@ fn main(
           s[@r] = S_four(unit * u.head_size + p, n0 + 4u * (item % 16u), u.states);
         }
 #endrepeat
+      // The reads are under way while the step before is multiplied.
+      if (k > 0u) {
+        multiply(&sums, row_slot, column_slot);
+      }
+      if (k >= u.head_size) {
+        break;
+      }
       workgroupBarrier();
       put_left(lane, x[0], x[1], x[2], x[3]);
 #repeat r 4
@@ -101,15 +116,14 @@ fn main(
         right[item / 16u][item % 16u] = s[@r];
 #endrepeat
       workgroupBarrier();
-      multiply(&sums, row_slot, column_slot);
     }
     var dots = array<f32, 8>();
 #repeat r 8
       let t = row_of(row_slot, @r);
 #if of_B
-      let weight = until_at(unit, t / 4u)[t % 4u] * steps_at(unit, t / 4u)[t % 4u];
+      let weight = until_of(unit, t) * step_of(unit, t);
 #else
-      let weight = since_at(unit, t / 4u)[t % 4u];
+      let weight = since_of(unit, t);
 #endif
       if (weight != 0.0) {
 #repeat half 2

@@ -93,14 +93,14 @@ fn main(
   let inside = lane < count;
   let dstep_A = select(0.0, $sums[sum_at(0u, unit, lane)] + sides.x + sides.y + states, inside);
   let A = $A[u.A_at + head];
-  let slope = slopes_at(unit, lane / 4u)[lane % 4u];
+  let slope = slope_of(unit, lane);
   let ddt = select(0.0, fma(A, dstep_A, dots) * slope, inside);
 #if HAS_ddt
   if (lane < piece.size) {
     $ddt[u.ddt_at + (piece.b * u.length + piece.first + lane) * u.ddt_pitch + head] = ddt;
   }
 #endif
-  let all = sum_all(vec2f(steps_at(unit, lane / 4u)[lane % 4u] * dstep_A, ddt), lane);
+  let all = sum_all(vec2f(step_of(unit, lane) * dstep_A, ddt), lane);
   if (lane == 0u) {
     let at = row_sums_at(number) + u.heads * u.head_size;
     $sums[at + head] = all.x;

@@ -44,7 +44,7 @@ fn main(
   var sums = Sums();
 
   // B dS^T
-  for (var k = 0u; k < u.states; k += depth) {
+  for (var k = 0u;; k += depth) {
     let n = k + 4u * (lane % 4u);
     var b = array<vec4f, 4>();
     var s = array<vec4f, 4>();
@@ -56,17 +56,23 @@ fn main(
         s[@r] = dS_four(unit * u.head_size + p0 + 4u * four + @r, n, u.states);
       }
 #endrepeat
+    // The reads are under way while the step before is multiplied.
+    if (k > 0u) {
+      multiply(&sums, row_slot, column_slot);
+    }
+    if (k >= u.states) {
+      break;
+    }
     workgroupBarrier();
     put_left(lane, b[0], b[1], b[2], b[3]);
     put_right(lane, s[0], s[1], s[2], s[3]);
     workgroupBarrier();
-    multiply(&sums, row_slot, column_slot);
   }
   var q = array<f32, 8>();
 #repeat r 8
     let t = row_of(row_slot, @r);
-    let until = until_at(unit, t / 4u)[t % 4u];
-    let step = steps_at(unit, t / 4u)[t % 4u];
+    let until = until_of(unit, t);
+    let step = step_of(unit, t);
 #repeat half 2
       sums[2u * @r + @half] = select(until * sums[2u * @r + @half], vec4f(), until == 0.0);
       if (t < count) {
@@ -78,7 +84,7 @@ fn main(
 
   // (C B^T . M)^T g: k counts i.
   let matrix = number * u.groups + state_group;
-  for (var k = 0u; k < piece.size; k += depth) {
+  for (var k = 0u;; k += depth) {
     var w = array<vec4f, 4>();
     var g = array<vec4f, 4>();
 #repeat e 4
@@ -86,12 +92,19 @@ fn main(
       let i = k + item / 16u;
       let quad = item % 16u;
       if (i < count) {
-        let sight = sight_at(unit, i / 4u)[i % 4u];
-        let decay = exp(vec4f(sums_at(unit, i / 4u)[i % 4u]) - sums_at(unit, quad));
+        let sight = sight_of(unit, i);
+        let decay = exp(vec4f(sum_of(unit, i)) - sums_at(unit, quad));
         w[@e] = seen(products_at(matrix, i, quad) * decay, i, sight, quad);
         g[@e] = g_four(token0 + i, x_column + 4u * quad, x_end);
       }
 #endrepeat
+    // The reads are under way while the step before is multiplied.
+    if (k > 0u) {
+      multiply(&sums, row_slot, column_slot);
+    }
+    if (k >= piece.size) {
+      break;
+    }
     workgroupBarrier();
 #repeat e 4
       let item = lane + 64u * @e;
@@ -99,7 +112,6 @@ fn main(
       right[item / 16u][item % 16u] = g[@e];
 #endrepeat
     workgroupBarrier();
-    multiply(&sums, row_slot, column_slot);
   }
 
   // Over tokens, of the eight rows that this thread has, for D; and over channels.
@@ -109,7 +121,7 @@ fn main(
     let t = row_of(row_slot, @r);
     if (t < piece.size) {
       let token = token0 + t;
-      let step = steps_at(unit, t / 4u)[t % 4u];
+      let step = step_of(unit, t);
 #repeat half 2
         let column = x_column + 4u * slot_of(column_slot, @half);
         var x = vec4f();

@@ -43,9 +43,9 @@ fn main(
       let t = k + item / 16u;
       if (t < count) {
 #if backward
-        let weight = since_at(unit, t / 4u)[t % 4u];
+        let weight = since_of(unit, t);
 #else
-        let weight = until_at(unit, t / 4u)[t % 4u] * steps_at(unit, t / 4u)[t % 4u];
+        let weight = until_of(unit, t) * step_of(unit, t);
 #endif
         // Read whatever the weight is, which is under way itself; what a weight of 0 stands before may be no number.
         let own = x_four(token0 + t, x_column + 4u * (item % 16u), x_end);

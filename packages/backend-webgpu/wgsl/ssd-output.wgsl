@@ -41,7 +41,7 @@ fn main(
   var sums = Sums();
 
   // C S^T
-  for (var k = 0u; k < u.states; k += depth) {
+  for (var k = 0u;; k += depth) {
     let n = k + 4u * (lane % 4u);
     var c = array<vec4f, 4>();
     var s = array<vec4f, 4>();
@@ -53,11 +53,17 @@ fn main(
         s[@r] = S_four(unit * u.head_size + p0 + 4u * four + @r, n, u.states);
       }
 #endrepeat
+    // The reads are under way while the step before is multiplied.
+    if (k > 0u) {
+      multiply(&sums, row_slot, column_slot);
+    }
+    if (k >= u.states) {
+      break;
+    }
     workgroupBarrier();
     put_left(lane, c[0], c[1], c[2], c[3]);
     put_right(lane, s[0], s[1], s[2], s[3]);
     workgroupBarrier();
-    multiply(&sums, row_slot, column_slot);
   }
 #repeat r 8
     let since = since_at(unit, row_slot + 8u * (@r / 4u))[@r % 4u];
@@ -69,22 +75,31 @@ fn main(
   let matrix = number * u.groups + state_group;
   let a_rows = sums_at(unit, four);
   let sights = sight_at(unit, four);
-  for (var k = 0u; k < piece.size; k += depth) {
+  for (var k = 0u;; k += depth) {
     let quad = k / 4u + lane % 4u;
     let a_columns = sums_at(unit, quad);
     var w = array<vec4f, 4>();
     var x = array<vec4f, 4>();
 #repeat r 4
       let i = 4u * four + @r;
-      w[@r] = seen(products_at(matrix, i, quad) * exp(vec4f(a_rows[@r]) - a_columns), i, sights[@r], quad);
+      if (k < piece.size) {
+        w[@r] = seen(products_at(matrix, i, quad) * exp(vec4f(a_rows[@r]) - a_columns), i, sights[@r], quad);
+      }
 #endrepeat
 #repeat e 4
       let item = lane + 64u * @e;
       let t = k + item / 16u;
       if (t < count) {
-        x[@e] = steps_at(unit, t / 4u)[t % 4u] * x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
+        x[@e] = step_of(unit, t) * x_four(token0 + t, x_column + 4u * (item % 16u), x_end);
       }
 #endrepeat
+    // The reads are under way while the step before is multiplied.
+    if (k > 0u) {
+      multiply(&sums, row_slot, column_slot);
+    }
+    if (k >= piece.size) {
+      break;
+    }
     workgroupBarrier();
     put_left(lane, w[0], w[1], w[2], w[3]);
 #repeat e 4
@@ -92,7 +107,6 @@ fn main(
       right[item / 16u][item % 16u] = x[@e];
 #endrepeat
     workgroupBarrier();
-    multiply(&sums, row_slot, column_slot);
   }
 #repeat r 8
     let t = row_of(row_slot, @r);

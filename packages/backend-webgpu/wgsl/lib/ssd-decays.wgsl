@@ -18,6 +18,18 @@ fn until_at(unit: u32, quad: u32) -> vec4f { return decays_at(unit, 3u, quad); }
 fn sight_at(unit: u32, quad: u32) -> vec4f { return decays_at(unit, 4u, quad); }
 fn slopes_at(unit: u32, quad: u32) -> vec4f { return decays_at(unit, 5u, quad); }
 
+// The number of one token: read alone, as a number picked from a vector by an index may go by way of memory.
+fn decay_of(unit: u32, kind: u32, token: u32) -> f32 {
+  return $pairs[u.pairs_at + unit * unit_vectors + kind * 16u + token / 4u][token % 4u];
+}
+
+fn step_of(unit: u32, token: u32) -> f32 { return decay_of(unit, 0u, token); }
+fn sum_of(unit: u32, token: u32) -> f32 { return decay_of(unit, 1u, token); }
+fn since_of(unit: u32, token: u32) -> f32 { return decay_of(unit, 2u, token); }
+fn until_of(unit: u32, token: u32) -> f32 { return decay_of(unit, 3u, token); }
+fn sight_of(unit: u32, token: u32) -> f32 { return decay_of(unit, 4u, token); }
+fn slope_of(unit: u32, token: u32) -> f32 { return decay_of(unit, 5u, token); }
+
 fn kept_of(unit: u32) -> f32 {
   return $pairs[u.pairs_at + unit * unit_vectors + 96u].x;
 }
