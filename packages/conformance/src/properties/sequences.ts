@@ -234,13 +234,44 @@ function inPlace(routine: Routine): Property {
   });
 }
 
+/** One token with a state of a published size, for which backends have a form of their own: as the same one of a padded row. */
+function oneToken(dState: number): Property {
+  const [batch, heads, headDim] = [3, 2, 16];
+  const shared = [batch, 1, 1, dState];
+  const run = ({ lengths, x, dt, A, B, C, ...optional }: Tensors, padded: boolean) => {
+    const options = { ...(padded && { lengths }), dtSoftplus: true };
+    const { y, finalState } = noGrad(() => ssdScan({ x, dt, A, B, C, ...optional }, options));
+    return { y, state: finalState };
+  };
+  return equality({
+    name: `ssdScan: a token of N ${dState} = one of a padded row`,
+    dtypes: floatTypes,
+    inputs: constants({
+      x: uniform([batch, 1, heads, headDim]),
+      dt: uniform([batch, 1, heads], -2, 1),
+      A: statistic([heads], -2, -0.2),
+      B: uniform(shared),
+      C: uniform(shared),
+      D: statistic([heads]),
+      z: uniform([batch, 1, heads, headDim], -2, 2),
+      dtBias: statistic([heads], -1, 0),
+      initialState: statistic([batch, heads, headDim, dState]),
+      lengths: given([batch], [1, 1, 1], "i32"),
+    }),
+    ways: { padded: (inputs) => run(inputs, true), alone: (inputs) => run(inputs, false) },
+  });
+}
+
 const constants = (inputs: Readonly<Record<string, InputSpec>>) =>
   Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, constant(input)]));
 
-export const sequenceProperties: readonly Property[] = routines.flatMap((routine) => [
-  stepByStep(routine),
-  ...(routine.inChunks ? [anyChunkSize(routine)] : []),
-  packed(routine),
-  padded(routine),
-  inPlace(routine),
-]);
+export const sequenceProperties: readonly Property[] = [
+  ...routines.flatMap((routine) => [
+    stepByStep(routine),
+    ...(routine.inChunks ? [anyChunkSize(routine)] : []),
+    packed(routine),
+    padded(routine),
+    inPlace(routine),
+  ]),
+  ...[64, 128, 256].map(oneToken),
+];
