@@ -2,18 +2,8 @@
 // over a piece of time with its channels' last inputs in registers. Formulas: the reference. seqIdx never decreases, so two tokens are
 // of one sequence where it is the same. Knows no shape rule.
 
-#include "gates.cuh"
+#include "conv_step.cuh"
 #include "overlap.cuh"
-
-/// What all passes see. W is the filter's width.
-struct Conv {
-  int batch, length, channels, width;
-  /// Elements from one token to the next.
-  long long x_pitch, y_pitch, dx_pitch;
-  int silu;
-  /// Whether the four weights, and the four inputs of the state, of a channel can be read in one piece.
-  int fours;
-};
 
 __device__ __forceinline__ int end_of(const i32* lengths, int b, int length) {
   return lengths == nullptr ? length : min(max(lengths[b], 0), length);
@@ -165,30 +155,12 @@ __device__ __forceinline__ void conv_state(const T* x, const float* initial, con
 
 /// A single token a row, with its state replaced: output and state in one pass.
 template <typename T>
-__device__ __forceinline__ void conv_step(const T* x, const T* weight, const T* bias, const float* initial, T* y,
-                                          float* final_state, const Conv& conv) {
+__device__ __forceinline__ void conv_step(const ConvStep& p) {
   let_next_start();
   wait_for_previous();
   const int c = blockIdx.x * blockDim.x + threadIdx.x, b = blockIdx.y;
-  if (c >= conv.channels) return;
-  const long long at = (static_cast<long long>(b) * conv.channels + c) * conv.width;
-  const float current = to_float(x[b * conv.x_pitch + c]);
-  float s = bias != nullptr ? to_float(bias[c]) : 0.0f;
-  if (conv.fours) {
-    float4 in = initial != nullptr ? *reinterpret_cast<const float4*>(initial + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    in = make_float4(in.y, in.z, in.w, current);
-    float w[4];
-    load<4>(weight + 4 * c, w);
-    s = fmaf(w[0], in.x, fmaf(w[1], in.y, fmaf(w[2], in.z, fmaf(w[3], in.w, s))));
-    *reinterpret_cast<float4*>(final_state + at) = in;
-  } else {
-    for (int k = 0; k < conv.width; k++) {
-      const float in = k + 1 == conv.width ? current : initial != nullptr ? initial[at + k + 1] : 0.0f;
-      s = fmaf(to_float(weight[c * conv.width + k]), in, s);
-      final_state[at + k] = in;
-    }
-  }
-  y[b * conv.y_pitch + c] = from_float<T>(conv.silu ? quick_silu(s) : s);
+  if (c >= p.conv.channels) return;
+  conv_step_channel<T>(p, b, c);
 }
 
 /// dx of tokens [t0, t0 + TOKENS), and what they add to dweight and dbias: parts (pieces, channels * W + channels), where a piece is a
@@ -397,10 +369,7 @@ DIFFMAMBA_CONV(f32, f32, 1, 1, 1) DIFFMAMBA_CONV(bf16, bf16, 1, 1, 1) DIFFMAMBA_
                                                float* final_state, Conv conv) {                                       \
     conv_state(x, initial, seq, lengths, final_state, conv);                                                          \
   }                                                                                                                   \
-  extern "C" __global__ void conv_step_##NAME(const T* x, const T* weight, const T* bias, const float* initial, T* y, \
-                                              float* final_state, Conv conv) {                                        \
-    conv_step(x, weight, bias, initial, y, final_state, conv);                                                        \
-  }                                                                                                                   \
+  extern "C" __global__ void conv_step_##NAME(const __grid_constant__ ConvStep p) { conv_step<T>(p); }                \
   extern "C" __global__ void conv_state_backward_##NAME(                                                              \
       const T* x, const T* weight, const T* bias, const float* initial, const i32* seq, const i32* lengths,           \
       const T* dy, const float* dfinal, float* dinitial, long long dy_pitch, Conv conv) {                             \

@@ -2,6 +2,7 @@
 // The numbers of the ops are those of src/kernels/elementwise.ts. Knows no shape rule.
 
 #include "axes.cuh"
+#include "overlap.cuh"
 
 // ---- conversions, as a typed array of JavaScript does them ----
 
@@ -98,6 +99,8 @@ __device__ __forceinline__ void unary_loop(const T* x, T* out, bool steps) {
 
 template <int V, typename T>
 __device__ __forceinline__ void unary_kernel(const T* x, T* out, const Axes<2>& axes, int items, int op) {
+  let_next_start();
+  wait_for_previous();
   const int item = blockIdx.x * blockDim.x + threadIdx.x;
   if (item >= items) return;
   long long at[2];
@@ -129,6 +132,8 @@ __device__ __forceinline__ void binary_loop(const T (&a)[V], const T (&b)[V], T*
 
 template <int V, typename T>
 __device__ __forceinline__ void binary_kernel(const T* a, const T* b, T* out, const Axes<3>& axes, int items, int op) {
+  let_next_start();
+  wait_for_previous();
   const int item = blockIdx.x * blockDim.x + threadIdx.x;
   if (item >= items) return;
   long long at[3];
@@ -150,6 +155,8 @@ enum Compare { kEqual, kLess, kLessOrEqual };
 
 template <int V, typename T>
 __device__ __forceinline__ void compare_kernel(const T* a, const T* b, u8* out, const Axes<3>& axes, int items, int op) {
+  let_next_start();
+  wait_for_previous();
   const int item = blockIdx.x * blockDim.x + threadIdx.x;
   if (item >= items) return;
   long long at[3];
@@ -173,6 +180,8 @@ __device__ __forceinline__ void compare_kernel(const T* a, const T* b, u8* out, 
 template <int V, typename T>
 __device__ __forceinline__ void where_kernel(const u8* cond, const T* a, const T* b, T* out, const Axes<4>& axes,
                                              int items) {
+  let_next_start();
+  wait_for_previous();
   const int item = blockIdx.x * blockDim.x + threadIdx.x;
   if (item >= items) return;
   long long at[4];
@@ -189,6 +198,8 @@ __device__ __forceinline__ void where_kernel(const u8* cond, const T* a, const T
 
 template <int V, typename From, typename To>
 __device__ __forceinline__ void copy_kernel(const From* x, To* out, const Axes<2>& axes, int items) {
+  let_next_start();
+  wait_for_previous();
   const int item = blockIdx.x * blockDim.x + threadIdx.x;
   if (item >= items) return;
   long long at[2];
@@ -203,6 +214,8 @@ __device__ __forceinline__ void copy_kernel(const From* x, To* out, const Axes<2
 
 template <int V, typename T>
 __device__ __forceinline__ void fill_kernel(T* out, const Axes<1>& axes, int items, int bits) {
+  let_next_start();
+  wait_for_previous();
   const int item = blockIdx.x * blockDim.x + threadIdx.x;
   if (item >= items) return;
   long long at[1];

@@ -1,11 +1,14 @@
 // Layer: CUDA kernels. Rows by index, their scattered sum in a fixed order, and random numbers by counter (Philox 4x32-10).
 // Knows no shape rule.
 
+#include "overlap.cuh"
 #include "philox.cuh"
 
 /// out[r] = table[index[r]]; NaN (0 of whole types) where there is no such row. V elements a thread.
 template <int V, typename T>
 __device__ __forceinline__ void gather_kernel(const T* table, const i32* index, T* out, int table_rows, int columns) {
+  let_next_start();
+  wait_for_previous();
   const int c = (blockIdx.x * blockDim.x + threadIdx.x) * V;
   if (c >= columns) return;
   const int r = blockIdx.y;

@@ -1,6 +1,7 @@
 // Layer: CUDA kernels. Cross-entropy of a softmax and its gradient, and drawing a token from each row of logits. A block to a row.
 // Formulas: the reference. Knows no shape rule.
 
+#include "overlap.cuh"
 #include "philox.cuh"
 
 /// Greatest element and sum of e^(x - greatest), as they are joined.
@@ -179,6 +180,8 @@ template <typename T>
 __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, const i32* positions, i32* tokens,
                                            float* logprobs, int width, long long pitch, SampleOptions options, int cached,
                                            int vectors) {
+  let_next_start();
+  wait_for_previous();
   extern __shared__ float cache[];
   __shared__ Mass mass_scratch[32];
   __shared__ float scratch[33][8];
@@ -191,7 +194,7 @@ __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, con
   Mass own_mass = {-INFINITY, 0.0f};
   if (cached) {
     if (vectors) {
-#pragma unroll 4
+#pragma unroll 8
       for (int c = threadIdx.x * V; c < width; c += 1024 * V) {
         float x[V];
         load<V>(row + c, x);
@@ -203,7 +206,7 @@ __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, con
       for (int c = threadIdx.x; c < width; c += 1024) cache[c] = to_float(row[c]);
     }
     __syncthreads();
-    own_mass = row_mass<1>(cache, width);
+    own_mass = vectors ? row_mass<4>(cache, width) : row_mass<1>(cache, width);
   } else {
     own_mass = row_mass<1>(row, width);
   }

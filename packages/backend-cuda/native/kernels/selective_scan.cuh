@@ -7,7 +7,6 @@
 
 #include "common.cuh"
 
-constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 constexpr int kScanChannels = 32;
 constexpr int kScanThreads = 128;

@@ -4,32 +4,7 @@
 // Floor at B 8, L 2048, D 1536, N 16 in bf16: u, delta, z and y are 201 MB, 0.067 ms at 3 TB/s; 403 M exponentials at 16 a clock and
 // multiprocessor are 0.11 ms at 1.7 GHz. What bounds it are 30 instructions a token for each 128 states, and 14 for its row.
 
-#include "overlap.cuh"
-#include "selective_scan.cuh"
-
-struct ScanForward {
-  const void* u;
-  const void* delta;
-  const float* A;
-  const void* B;
-  const void* C;
-  const void* z;
-  const float* D;
-  const float* bias;
-  const float* initial;
-  const int* seq;
-  const int* lengths;
-  /// Where each saved chunk's state is known: a block for each, which makes no final state.
-  const float* start;
-  void* y;
-  float* states;
-  /// (B, chunks, per chunk, D, N): the states every kScanBack tokens.
-  float* fine;
-  float* final_state;
-  int u_pitch, delta_pitch, B_pitch, C_pitch, z_pitch, y_pitch;
-  ScanSizes s;
-  int softplus, aligned, fine_per_chunk;
-};
+#include "selective_scan_step.cuh"
 
 constexpr int kTokens = 32;
 
@@ -188,63 +163,23 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
   if (p.final_state && !p.start) store_states<S>(h, p.final_state + state_row(b), s.d_state, lane, there);
 }
 
-/// A few tokens, one after the other, with the same blocks and lanes: everything straight from memory, no tiles. A state may be
-/// replaced in place.
+/// A few tokens, with the same blocks and lanes.
 template <typename T, int S>
-__device__ __forceinline__ void selective_scan_step(const ScanForward& p) {
+__device__ __forceinline__ void selective_scan_few(const ScanForward& p) {
   const ScanSizes& s = p.s;
-  const int b = blockIdx.y, lane = threadIdx.x % 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = blockIdx.y;
   const ScanBlock block(s, blockIdx.x);
-  const int channel = block.first + threadIdx.x / 32 * 8 + lane % 8;
-  const bool there = channel < block.end;
-  const int at = there ? channel : block.first;
-  float A[S], h[S];
+  const int channel = block.first + warp * 8 + lane % 8;
   let_next_start();
-  if (p.initial && there && lane < 8 && s.d_state % 4 == 0) {
-    prefetch_row(p.initial + (static_cast<long long>(b) * s.channels + at) * s.d_state, s.d_state * 4);
+  if (p.initial && channel < block.end && lane < 8 && s.d_state % 4 == 0) {
+    prefetch_row(p.initial + (static_cast<long long>(b) * s.channels + channel) * s.d_state, s.d_state * 4);
   }
   wait_for_previous();
-  const int end = scan_end(s, p.lengths, b);
-  load_states<S>(A, p.A + static_cast<long long>(at) * s.d_state, s.d_state, lane, there);
-  const auto state_row = [&](long long index) { return (index * s.channels + at) * s.d_state; };
-  load_states<S>(h, p.initial ? p.initial + state_row(b) : nullptr, s.d_state, lane, there && p.initial);
-  const float bias = p.bias ? p.bias[at] : 0.0f, skip = p.D ? p.D[at] : 0.0f;
-  for (int t = 0; t < s.length; t++) {
-    const long long row = static_cast<long long>(b) * s.length + t;
-    if (p.states && t % s.chunk_size == 0)
-      store_states<S>(h, p.states + state_row(static_cast<long long>(b) * s.chunks + t / s.chunk_size), s.d_state, lane, there);
-    T* const y = static_cast<T*>(p.y) + row * p.y_pitch + at;
-    if (t >= end) {
-      if (there && lane < 8) *y = from_float<T>(0.0f);
-      continue;
-    }
-    const float u = to_float(static_cast<const T*>(p.u)[row * p.u_pitch + at]);
-    float step = to_float(static_cast<const T*>(p.delta)[row * p.delta_pitch + at]) + bias;
-    if (p.softplus) step = scan_softplus<T>(step);
-    const float scaled = step * u, until = (p.seq && t > 0 && p.seq[row] != p.seq[row - 1] ? kRestart : step) * kLog2E;
-    const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + block.group * s.d_state;
-    const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + block.group * s.d_state;
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < S; i++) {
-      const int n = scan_state(i, lane);
-      if (n >= s.d_state) continue;
-      h[i] = exp2_of(until * A[i]) * h[i] + scaled * to_float(B[n]);
-      sum += h[i] * to_float(C[n]);
-    }
-    sum += __shfl_xor_sync(kFullMask, sum, 8);
-    sum += __shfl_xor_sync(kFullMask, sum, 16);
-    if (there && lane < 8) {
-      sum += skip * u;
-      if (p.z) sum *= scan_silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + at]));
-      *y = from_float<T>(sum);
-    }
-  }
-  store_states<S>(h, p.final_state + state_row(b), s.d_state, lane, there);
+  selective_scan_step<T, S>(p, blockIdx.x, warp, b);
 }
 
 #define KERNEL(name, T, N, S, Blocks)                                                                                                                              \
   extern "C" __global__ void __launch_bounds__(kScanThreads, Blocks) selective_scan_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan<T, S>(p); } \
-  extern "C" __global__ void __launch_bounds__(kScanThreads) selective_scan_step_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan_step<T, S>(p); }
+  extern "C" __global__ void __launch_bounds__(kScanThreads) selective_scan_step_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan_few<T, S>(p); }
 #define KERNELS(name, T) KERNEL(name, T, 16, 4, 4) KERNEL(name, T, 64, 16, 3) KERNEL(name, T, 256, 64, 1)
 DIFFMAMBA_FLOATS(KERNELS)

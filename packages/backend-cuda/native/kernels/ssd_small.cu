@@ -1,10 +1,7 @@
 // Layer: CUDA kernels. What surrounds the Mamba-2 scan's products: steps and summed decays of each tile before them; after the backward
 // pass the sums over heads, tokens and rows, in a fixed order. Knows the layouts of ssd_forward.cuh and ssd_backward.cuh.
 
-#include "overlap.cuh"
-#include "ssd.cuh"
-
-constexpr float kLog2E = 1.4426950408889634f;
+#include "ssd_step.cuh"
 
 struct SsdSteps {
   const void* dt;
@@ -182,115 +179,6 @@ __device__ __forceinline__ void ssd_finish(const SsdFinish& p) {
   }
 }
 
-struct SsdStep {
-  const void* x;
-  const void* dt;
-  const float* A;
-  const void* B;
-  const void* C;
-  const void* z;
-  const float* D;
-  const float* bias;
-  const float* initial;
-  const int* seq;
-  const int* lengths;
-  void* y;
-  float* states;
-  float* final_state;
-  int x_pitch, dt_pitch, B_pitch, C_pitch, z_pitch, y_pitch;
-  SsdSizes s;
-  int D_by_channel, softplus;
-  float low, high;
-};
-
-/// A few tokens, one after the other: eight lanes have a row of the state, N up to 256. Reads and writes the state once; a state may
-/// be replaced in place.
-template <typename T>
-__device__ __forceinline__ void ssd_step(const SsdStep& p) {
-  const SsdSizes& s = p.s;
-  const int part = threadIdx.x % 8, b = blockIdx.y, width = s.heads * s.head_dim;
-  const int at = (blockIdx.x * blockDim.x + threadIdx.x) / 8, channel = min(at, width - 1), head = channel / s.head_dim;
-  const bool there = at < width;
-  const int column = head / (s.heads / s.groups) * s.d_state;
-  // Element e of vector k is n = 32 k + 4 part + e.
-  constexpr int vectors = 8;
-  float state[vectors][4];
-  const auto row_of = [&](long long index) { return (index * width + channel) * s.d_state; };
-  const auto store = [&](float* to) {
-#pragma unroll
-    for (int k = 0; k < vectors; k++) {
-      const int n = 32 * k + 4 * part;
-      if (!there || n >= s.d_state) continue;
-      if (s.d_state % 4 == 0) {
-        *reinterpret_cast<float4*>(to + n) = make_float4(state[k][0], state[k][1], state[k][2], state[k][3]);
-      } else {
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          if (n + e < s.d_state) to[n + e] = state[k][e];
-      }
-    }
-  };
-  const float* const from = p.initial ? p.initial + row_of(b) : nullptr;
-  let_next_start();
-  if (from && there && part == 0 && s.d_state % 4 == 0) prefetch_row(from, s.d_state * 4);
-  wait_for_previous();
-#pragma unroll
-  for (int k = 0; k < vectors; k++) {
-    const int n = 32 * k + 4 * part;
-    if (s.d_state % 4 == 0) {
-      const float4 v = from && n < s.d_state ? *reinterpret_cast<const float4*>(from + n) : make_float4(0, 0, 0, 0);
-      state[k][0] = v.x, state[k][1] = v.y, state[k][2] = v.z, state[k][3] = v.w;
-    } else {
-#pragma unroll
-      for (int e = 0; e < 4; e++) state[k][e] = from && n + e < s.d_state ? from[n + e] : 0.0f;
-    }
-  }
-  const int end = ssd_end(s, p.lengths, b);
-  const float skip = p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f, A = p.A[head] * kLog2E, bias = p.bias ? p.bias[head] : 0.0f;
-  for (int t = 0; t < s.length; t++) {
-    const long long row = static_cast<long long>(b) * s.length + t;
-    if (p.states && t % s.chunk_size == 0) store(p.states + row_of(static_cast<long long>(b) * s.chunks + t / s.chunk_size));
-    T* const y = static_cast<T*>(p.y) + row * p.y_pitch + channel;
-    if (t >= end) {
-      if (there && part == 0) *y = from_float<T>(0.0f);
-      continue;
-    }
-    const float x = to_float(static_cast<const T*>(p.x)[row * p.x_pitch + channel]);
-    float step = to_float(static_cast<const T*>(p.dt)[row * p.dt_pitch + head]) + bias;
-    const T* const B = static_cast<const T*>(p.B) + row * p.B_pitch + column;
-    const T* const C = static_cast<const T*>(p.C) + row * p.C_pitch + column;
-    float Bt[vectors][4], Ct[vectors][4];
-#pragma unroll
-    for (int k = 0; k < vectors; k++) {
-      const int n = 32 * k + 4 * part;
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        Bt[k][e] = n + e < s.d_state ? to_float(B[n + e]) : 0.0f;
-        Ct[k][e] = n + e < s.d_state ? to_float(C[n + e]) : 0.0f;
-      }
-    }
-    if (p.softplus) step = softplus(step);
-    step = fminf(fmaxf(step, p.low), p.high);
-    const float decay = p.seq && t > 0 && p.seq[row] != p.seq[row - 1] ? 0.0f : exp2_fast(step * A), scaled = step * x;
-    float sum = 0.0f;
-#pragma unroll
-    for (int k = 0; k < vectors; k++) {
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        state[k][e] = decay * state[k][e] + scaled * Bt[k][e];
-        sum += state[k][e] * Ct[k][e];
-      }
-    }
-#pragma unroll
-    for (int i = 1; i < 8; i <<= 1) sum += __shfl_xor_sync(kFullMask, sum, i);
-    if (!there || part > 0) continue;
-    sum += skip * x;
-    if (p.z) sum *= silu(to_float(static_cast<const T*>(p.z)[row * p.z_pitch + channel]));
-    *y = from_float<T>(sum);
-  }
-  store(p.final_state + row_of(b));
-}
-
 /// g = dy silu(z) and dz = dy y silu'(z) of rows of `width`; y is that before the gate.
 template <typename T>
 __device__ __forceinline__ void ssd_gate(const T* dy, const T* z, const T* y, T* g, T* dz, const int* lengths, int dy_pitch, int z_pitch,
@@ -312,6 +200,9 @@ __device__ __forceinline__ void ssd_gate(const T* dy, const T* z, const T* y, T*
   extern "C" __global__ void __launch_bounds__(256) ssd_finish_##name##_64(const __grid_constant__ SsdFinish p) { ssd_finish<T, 64>(p); }  \
   extern "C" __global__ void __launch_bounds__(256) ssd_finish_##name##_32(const __grid_constant__ SsdFinish p) { ssd_finish<T, 32>(p); }  \
   extern "C" __global__ void __launch_bounds__(128) ssd_step_##name(const __grid_constant__ SsdStep p) { ssd_step<T>(p); }                 \
+  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_64(const __grid_constant__ SsdStep p) { ssd_single<T, 2>(p); }     \
+  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_128(const __grid_constant__ SsdStep p) { ssd_single<T, 4>(p); }    \
+  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_256(const __grid_constant__ SsdStep p) { ssd_single<T, 8>(p); }    \
   extern "C" __global__ void __launch_bounds__(256) ssd_gate_##name(const T* dy, const T* z, const T* y, T* g, T* dz,          \
                                                                     const int* lengths, int dy_pitch, int z_pitch,            \
                                                                     int dz_pitch, int length, int width) {                    \

@@ -81,6 +81,7 @@ export const elementwiseKernels = (
       kernel: `${name}_v${walk.width}`,
       grid: Math.ceil(walk.items / THREADS),
       block: THREADS,
+      overlap: true,
       args: [...inputs.map(pointer), pointer(out), axesArgument(walk.axes), i32(walk.items), ...numbers.map(i32)],
     });
   };

@@ -28,6 +28,7 @@ export const indexingKernels = (context: KernelContext): Pick<Kernels, "gather" 
         kernel: `gather_${table.dtype}_v${width}`,
         grid: [tiles, Math.min(most, rows - start)],
         block: threads,
+        overlap: true,
         args: [
           pointer(table),
           pointer({ ...index, offset: index.offset + start }),

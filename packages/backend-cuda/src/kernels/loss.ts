@@ -55,6 +55,7 @@ export const lossKernels = (
       grid: rows,
       block: 1024,
       shared: cached ? bytes : 0,
+      overlap: true,
       args: [
         ...[logits, keys, positions, tokens, logprobs].map(pointer),
         pitchArgument("sample: logits", logits),

@@ -16,6 +16,13 @@ const vectorOf = ({ dtype }: View): number => (dtype === "f32" ? 4 : 8);
 /** Vectors of a row that a thread keeps: kHeld of native/kernels/norm_rows.cuh. */
 const HELD = 2;
 
+/** Rows up to which each has a large team: of a token's few rows none waits for a thread with much to do. */
+const FEW_ROWS = 64;
+
+/** {@link teamFor} of forward passes. */
+const forwardTeam = (rows: number, vectors: number, held: number): number =>
+  teamFor(vectors, rows <= FEW_ROWS ? 1 : held);
+
 /** Blocks for so many rows with a team to each. */
 const gridOf = (rows: number, team: number): number => Math.ceil((rows * team) / THREADS);
 
@@ -34,7 +41,7 @@ export const normKernels = (context: KernelContext): Norms => ({
     const [rows, width] = x.shape;
     const groups = width / groupSize;
     const vector = vectorFor(vectorOf(x), groupSize, [x, z, weight, y]);
-    const team = teamFor(groupSize / vector, HELD);
+    const team = forwardTeam(rows, groupSize / vector, HELD);
     const pitches = [pitchArgument("rmsNorm: x", x), pitchArgument("rmsNorm: z", z), pitchArgument("rmsNorm: y", y)];
     if (holdsRows(z, normBeforeGate, vector, groupSize / vector, team)) {
       const most = Math.ceil((HOLDING_BLOCKS.forward * context.device.multiprocessors) / groups);
@@ -101,7 +108,7 @@ export const normKernels = (context: KernelContext): Norms => ({
   addRmsNorm: ({ x, y, weight }, { sum, normed, rstd }, { eps }) => {
     const [rows, width] = x.shape;
     const vector = vectorFor(vectorOf(weight), width, [x, y, weight, sum, normed]);
-    const team = teamFor(width / vector, 2 * HELD);
+    const team = forwardTeam(rows, width / vector, 2 * HELD);
     context.launch({
       kernel: `add_rms_norm_${x.dtype}_${weight.dtype}_v${vector}`,
       grid: gridOf(rows, team),

@@ -18,6 +18,8 @@ import { type SsdPlan, STEP_TOKENS, ssdPlan } from "./ssdPlan.js";
 const FINISH_PARTS = 4;
 /** Rows of the state that a block of the step has. */
 const STEP_ROWS = 16;
+/** Sizes of the state that `ssd_single` is made for. */
+const SINGLE_STATES = [64, 128, 256];
 /** Ends a structure that has an odd number of ints after its pointers: its size is a multiple of 8 bytes. */
 const FILL = i32(0);
 
@@ -133,9 +135,15 @@ export const ssdKernels = (context: KernelContext): Pick<Kernels, "ssdScan" | "s
       launchForward(context, plan, inputs, steps, { z, initialState, y, states, finalState });
       return;
     }
+    // A single token, and whole vectors everywhere: a form without branches.
+    const rows = [initialState, finalState].every((view) => view === undefined || isAligned(view, 16));
+    const whole = [B, C].every((view) => isAligned(view, 4 * bytesPerElement[view.dtype], rowPitch(view, 2) ?? 1));
+    const single =
+      plan.length === 1 && !seqIdx && !lengths && !states && SINGLE_STATES.includes(plan.dState) && rows && whole;
+    const channels = plan.heads * plan.headDim;
     context.launch({
-      kernel: `ssd_step_${x.dtype}`,
-      grid: [Math.ceil((plan.heads * plan.headDim) / STEP_ROWS), plan.batch],
+      kernel: single && channels % STEP_ROWS === 0 ? `ssd_single_${x.dtype}_${plan.dState}` : `ssd_step_${x.dtype}`,
+      grid: [Math.ceil(channels / STEP_ROWS), plan.batch],
       block: 128,
       overlap: true,
       args: [

@@ -1,0 +1,70 @@
+// Layer: CUDA kernels. The causal convolution of a single token: a channel's output from its last inputs, and its last inputs after it.
+// Knows the layouts of causal_conv1d.cu. Knows no grid: blocks of decoding share it.
+#pragma once
+
+#include "gates.cuh"
+
+/// What all passes see. W is the filter's width.
+struct Conv {
+  int batch, length, channels, width;
+  /// Elements from one token to the next.
+  long long x_pitch, y_pitch, dx_pitch;
+  int silu;
+  /// Whether the four weights, and the four inputs of the state, of a channel can be read in one piece.
+  int fours;
+};
+
+/// A single token of each row: parameters of `conv_step`.
+struct ConvStep {
+  const void* x;
+  const void* weight;
+  const void* bias;
+  const float* initial;
+  void* y;
+  float* final_state;
+  Conv conv;
+};
+
+/// What a channel's next output is made of, beside the token's input, where conv.fours. Past the first cache: other blocks of a chain
+/// may have written the state.
+struct ConvChannel {
+  float4 past;
+  float w[4], bias;
+
+  template <typename T>
+  __device__ __forceinline__ void load(const ConvStep& p, int b, int c) {
+    const long long at = (static_cast<long long>(b) * p.conv.channels + c) * 4;
+    past = p.initial != nullptr ? __ldcg(reinterpret_cast<const float4*>(p.initial + at)) : make_float4(0, 0, 0, 0);
+    ::load<4>(static_cast<const T*>(p.weight) + 4 * c, w);
+    bias = p.bias != nullptr ? to_float(static_cast<const T*>(p.bias)[c]) : 0.0f;
+  }
+  /// Output and state, from the token's input.
+  template <typename T>
+  __device__ __forceinline__ void finish(const ConvStep& p, int b, int c, float current) const {
+    const float4 in = make_float4(past.y, past.z, past.w, current);
+    *reinterpret_cast<float4*>(p.final_state + (static_cast<long long>(b) * p.conv.channels + c) * 4) = in;
+    const float sum = fmaf(w[0], in.x, fmaf(w[1], in.y, fmaf(w[2], in.z, fmaf(w[3], in.w, bias))));
+    static_cast<T*>(p.y)[b * p.conv.y_pitch + c] = from_float<T>(p.conv.silu ? quick_silu(sum) : sum);
+  }
+};
+
+/// Output and state of a channel; the state may be replaced in place.
+template <typename T>
+__device__ __forceinline__ void conv_step_channel(const ConvStep& p, int b, int c) {
+  const Conv& conv = p.conv;
+  const float current = to_float(load_shared(static_cast<const T*>(p.x) + b * conv.x_pitch + c));
+  if (conv.fours) {
+    ConvChannel channel;
+    channel.load<T>(p, b, c);
+    channel.finish<T>(p, b, c, current);
+    return;
+  }
+  const long long at = (static_cast<long long>(b) * conv.channels + c) * conv.width;
+  float s = p.bias != nullptr ? to_float(static_cast<const T*>(p.bias)[c]) : 0.0f;
+  for (int k = 0; k < conv.width; k++) {
+    const float in = k + 1 == conv.width ? current : p.initial != nullptr ? __ldcg(p.initial + at + k + 1) : 0.0f;
+    s = fmaf(to_float(static_cast<const T*>(p.weight)[c * conv.width + k]), in, s);
+    p.final_state[at + k] = in;
+  }
+  static_cast<T*>(p.y)[b * conv.y_pitch + c] = from_float<T>(conv.silu ? quick_silu(s) : s);
+}
