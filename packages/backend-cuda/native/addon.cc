@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "device.h"
@@ -20,6 +21,9 @@ constexpr std::chrono::microseconds kPatience{300};
 /// What each JavaScript thread that loaded the addon has of its own.
 struct Instance {
   std::vector<std::shared_ptr<GpuDevice>> devices;
+  /// Copies to the host that were ordered and not yet waited for, by their numbers.
+  std::unordered_map<int, HostCopy> copies;
+  int next_copy = 0;
   unsigned char* shared = nullptr;
   GpuDevice* current = nullptr;
 };
@@ -328,17 +332,42 @@ void complete_read(napi_env env, napi_status, void* data) {
   napi_delete_async_work(env, read->work);
 }
 
-/// read(device, address, bytes, bytes to wait on the spot for) -> undefined where all is there, or a promise of that
-napi_value read(napi_env env, napi_callback_info info) {
+/// readNow(device, address, bytes): waits on the spot
+napi_value read_now(napi_env env, napi_callback_info info) {
   const Arguments in(env, info);
   GpuDevice* const device = in.device();
   if (device == nullptr) return undefined(env);
   size_t length = 0;
   unsigned char* const to = in.array(2, &length);
-  if (length > in.bytes(3)) return result(env, device->read_now(in.address(1), to, length));
+  return result(env, device->read_now(in.address(1), to, length));
+}
+
+/// startRead(device, address, length) -> a number: what is enqueued from here on is not waited for
+napi_value start_read(napi_env env, napi_callback_info info) {
+  const Arguments in(env, info);
+  GpuDevice* const device = in.device();
+  if (device == nullptr) return undefined(env);
   HostCopy copy;
-  const Fault fault = device->start_read(in.address(1), length, &copy);
+  const Fault fault = device->start_read(in.address(1), in.bytes(2), &copy);
   if (!fault.empty()) return result(env, fault);
+  Instance* const own = instance(env);
+  own->next_copy = (own->next_copy + 1) & 0x3fffffff;
+  own->copies[own->next_copy] = copy;
+  return number(env, own->next_copy);
+}
+
+/// finishRead(device, number, bytes) -> undefined where all is there, or a promise of that
+napi_value finish_read(napi_env env, napi_callback_info info) {
+  const Arguments in(env, info);
+  GpuDevice* const device = in.device();
+  if (device == nullptr) return undefined(env);
+  size_t length = 0;
+  unsigned char* const to = in.array(2, &length);
+  Instance* const own = instance(env);
+  const auto found = own->copies.find(in.whole(1));
+  if (found == own->copies.end() || found->second.bytes != length) return result(env, "there is no such read");
+  HostCopy copy = found->second;
+  own->copies.erase(found);
   const auto until = std::chrono::steady_clock::now() + kPatience;
   do {
     if (!device->is_done(copy)) continue;
@@ -408,7 +437,8 @@ const Function functions[] = {
     {"share", share},       {"kernel", kernel},     {"launch", launch},
     {"multiply", multiply}, {"blas", blas},         {"allocate", allocate},
     {"release", release},   {"clear", clear},       {"write", write},
-    {"read", read},         {"replay", replay},     {"beginCapture", begin_capture},
+    {"readNow", read_now},  {"startRead", start_read}, {"finishRead", finish_read},
+    {"replay", replay},         {"beginCapture", begin_capture},
     {"endCapture", end_capture}, {"destroyGraph", destroy_graph},
     {"startTiming", start_timing}, {"stopTiming", stop_timing},
 };
@@ -422,7 +452,7 @@ napi_value init(napi_env env, napi_value exports) {
     set(env, exports, function.name, value);
   }
   // The number that src/addon.ts knows: how the two sides call each other.
-  set(env, exports, "interfaceVersion", number(env, 2));
+  set(env, exports, "interfaceVersion", number(env, 3));
   return exports;
 }
 

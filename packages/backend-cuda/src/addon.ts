@@ -32,8 +32,12 @@ export interface Addon {
   release(device: number, address: number): void;
   clear(device: number, address: number, bytes: number): void;
   write(device: number, address: number, bytes: Uint8Array): void;
-  /** @returns a promise where the bytes are not there at once. More than `most` bytes are waited for on the spot. */
-  read(device: number, address: number, bytes: Uint8Array, most: number): Promise<void> | undefined;
+  /** Waits on the spot. */
+  readNow(device: number, address: number, bytes: Uint8Array): void;
+  /** Enqueues a copy to the host. @returns its number, for `finishRead`: it does not wait for what is enqueued in between */
+  startRead(device: number, address: number, length: number): number;
+  /** @returns a promise where the bytes, as many as were asked for, are not there at once */
+  finishRead(device: number, read: number, bytes: Uint8Array): Promise<void> | undefined;
   startTiming(device: number): void;
   /** @returns milliseconds of each launch and product since `startTiming` */
   stopTiming(device: number): readonly number[];
@@ -44,7 +48,7 @@ export interface Addon {
 }
 
 /** How both sides call each other; goes up with every change of that, here and in native/addon.cc. */
-const INTERFACE_VERSION = 2;
+const INTERFACE_VERSION = 3;
 
 export interface Found {
   readonly addon: Addon;

@@ -17,6 +17,7 @@ import {
 import type { Addon } from "./addon.js";
 import { ArgumentBuffer } from "./arguments.js";
 import { addressOf, type DeviceProperties, i64, isAligned, type Launch, longs, pointer } from "./context.js";
+import { Fuser } from "./fuse.js";
 import { createKernels, type Product, type ProductContext } from "./kernels/index.js";
 import { type CudaBuffer, Pool } from "./memory.js";
 
@@ -31,6 +32,8 @@ export interface CudaBackendOptions {
   readonly reuse: boolean;
   /** Whether matrix products go through cuBLASLt where it is there. */
   readonly blas: boolean;
+  /** Whether a token's small kernels are recorded several in one. */
+  readonly fuses: boolean;
 }
 
 /** What kernels of one name took together. */
@@ -73,8 +76,10 @@ export class CudaBackend implements Backend {
   #pool: Pool;
   readonly #pools = new Set<Pool>();
   #temporaries: CudaBuffer[] = [];
-  readonly #pending = new Set<Promise<void>>();
+  readonly #pending = new Set<Promise<unknown>>();
   #recording = false;
+  /** What holds launches of the recording back, to make them one. */
+  #fuser: Fuser | undefined;
   #disposed = false;
   /** Names of what is timed, in order, while something is. */
   #timed: string[] | undefined;
@@ -188,14 +193,20 @@ export class CudaBackend implements Backend {
     const pool = this.#newPool(true);
     this.#native(() => this.addon.beginCapture(this.#handle));
     this.#recording = true;
+    // Tools that watch memory want kernels one by one.
+    if (this.options.fuses && this.options.reuse) {
+      this.#fuser = new Fuser(this.properties.multiprocessors, (launch) => this.#launchAlone(launch));
+    }
     this.#pool = pool;
     let failure: unknown;
     try {
       fn();
+      this.#fuser?.flush();
     } catch (error) {
       failure = error ?? new BackendError("cuda: the recorded function failed.");
     }
     this.#recording = false;
+    this.#fuser = undefined;
     this.#pool = this.#main;
     let graph: number | undefined;
     try {
@@ -259,6 +270,12 @@ export class CudaBackend implements Backend {
   }
 
   #launch(launch: Launch): void {
+    if (this.#fuser?.take(launch)) return;
+    this.#fuser?.flush();
+    this.#launchAlone(launch);
+  }
+
+  #launchAlone(launch: Launch): void {
     let number = this.#kernelNumbers.get(launch.kernel);
     if (number === undefined) {
       number = this.addon.kernel(this.#handle, launch.kernel);
@@ -287,6 +304,7 @@ export class CudaBackend implements Backend {
   }
 
   #clear(view: View): void {
+    this.#fuser?.flush();
     const bytes = sizeOf(view.shape) * bytesPerElement[view.dtype];
     if (bytes > 0) this.#native(() => this.addon.clear(this.#handle, addressOf(view), bytes));
   }
@@ -311,6 +329,7 @@ export class CudaBackend implements Backend {
     const [type, outType] = [floatTypes[a.view.dtype], floatTypes[out.view.dtype]];
     if (bias !== undefined && !isAligned(bias, 16)) return false;
     if (!this.options.blas || type === undefined || outType === undefined) return false;
+    this.#fuser?.flush();
     packed.doubles([
       type,
       outType,
@@ -335,21 +354,31 @@ export class CudaBackend implements Backend {
     ]);
     this.addon.share(packed.bytes);
     const taken = this.#native(() => this.addon.multiply(this.#handle));
-    if (taken) this.#timed?.push(`matmul ${batch}x${m}x${k}x${n} ${a.view.dtype}${accumulate ? " added" : ""}${bias ? " with bias" : ""}`);
+    if (taken)
+      this.#timed?.push(
+        `matmul ${batch}x${m}x${k}x${n} ${a.view.dtype}${accumulate ? " added" : ""}${bias ? " with bias" : ""}`,
+      );
     return taken;
   }
 
-  /** Waits for what was enqueued, and for a copy of memory to the host. */
+  /**
+   * Waits for what was enqueued, and for a copy of memory to the host: ordered at once, waited for in a turn of its own, so that what the
+   * caller enqueues meanwhile keeps the device busy.
+   */
   async #wait(address: number, bytes: Uint8Array): Promise<void> {
-    const pending = this.#native(() => this.addon.read(this.#handle, address, bytes, MOST_PINNED_READ));
-    if (pending === undefined) return;
-    this.#pending.add(pending);
+    if (bytes.length > MOST_PINNED_READ) {
+      this.#native(() => this.addon.readNow(this.#handle, address, bytes));
+      return;
+    }
+    const read = this.#native(() => this.addon.startRead(this.#handle, address, bytes.length));
+    const finished = Promise.resolve().then(() => this.addon.finishRead(this.#handle, read, bytes));
+    this.#pending.add(finished);
     try {
-      await pending;
+      await finished;
     } catch (error) {
       throw new BackendError(`cuda: ${(error as Error).message}.`, { cause: error });
     } finally {
-      this.#pending.delete(pending);
+      this.#pending.delete(finished);
     }
   }
 

@@ -16,6 +16,7 @@ export function drawsOnDevice(model: MambaLM, { repetitionPenalty = 1 }: Samplin
 
 /** Tokens that are under way: read once. */
 export interface PendingDraws {
+  /** To be called before the next step is asked for, which writes over what was drawn; the wait for it may come later. */
   read(): Promise<Draw[]>;
   dispose(): void;
 }
@@ -71,15 +72,15 @@ export class DeviceDecoder {
     if (this.#steps++ === 0 || !device.canRecord) return this.#plainly(() => this.#step());
     this.#recorded ??= device.record(() => noGrad(() => this.#step()));
     this.#recorded.replay();
-    // Copies, as the next step writes over what this one has drawn.
-    const { tokens, logprobs } = this.#recorded.result;
-    const clone = (tensor: Tensor) => noGrad(() => keep(tensor.clone()));
-    return this.#pending(clone(tokens), this.options.logprobs ? clone(logprobs) : undefined);
+    return this.#pending(this.#recorded.result, () => undefined);
   }
 
   #plainly(compute: () => Drawn): PendingDraws {
     const { tokens, logprobs } = noGrad(() => scope(compute));
-    return this.#pending(keep(tokens), keep(logprobs));
+    const drawn = { tokens: keep(tokens), logprobs: keep(logprobs) };
+    return this.#pending(drawn, () => {
+      for (const tensor of [drawn.tokens, drawn.logprobs]) tensor.dispose();
+    });
   }
 
   #step(): Drawn {
@@ -100,17 +101,13 @@ export class DeviceDecoder {
     return drawn;
   }
 
-  #pending(tokens: Tensor, logprobs: Tensor | undefined): PendingDraws {
-    const dispose = () => {
-      tokens.dispose();
-      logprobs?.dispose();
-    };
+  #pending({ tokens, logprobs }: Drawn, dispose: () => void): PendingDraws {
     return {
       dispose,
       read: async () => {
         try {
-          const drawn = await tokens.data();
-          const probabilities = this.options.logprobs ? await logprobs?.data() : undefined;
+          const reading = [tokens.data(), ...(this.options.logprobs ? [logprobs.data()] : [])];
+          const [drawn, probabilities] = await Promise.all(reading);
           return Array.from(drawn, (token, row) => {
             if (token < 0) {
               throw new ValueError(

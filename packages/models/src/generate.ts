@@ -203,9 +203,11 @@ async function* deviceSteps(
       pending = undefined;
       if (unread.length > 0) state.wasRead(unread);
       unread = [];
+      // Ordered before the next step, and not waiting for it: the device goes on while the host takes the tokens in.
+      const reading = drawn.read();
       // A state that is kept must not run ahead of what has come.
       if (!keep && step + 1 < maxTokens) pending = decoder.next();
-      const taken = (await drawn.read()).map((draw, i): Taken => {
+      const taken = (await reading).map((draw, i): Taken => {
         const row = rows[i];
         if (row.finished !== undefined) return nothingTaken;
         return { ...draw, text: row.take(draw.token, eos, step + 1 >= maxTokens) };

@@ -1,0 +1,239 @@
+// What a token's launches become together, without a device: launches as the kernels' host sides make them.
+
+import { contiguousStrides, type DType, type View } from "@diffmamba/tensor";
+import { beforeEach, describe, expect, it } from "vitest";
+import { ArgumentBuffer } from "./arguments.js";
+import type { DeviceProperties, Launch } from "./context.js";
+import { Fuser } from "./fuse.js";
+import { createKernels, type ProductContext } from "./kernels/index.js";
+import type { CudaBuffer } from "./memory.js";
+
+const device: DeviceProperties = {
+  name: "a GPU",
+  computeCapability: 90,
+  multiprocessors: 132,
+  sharedPerBlock: 232448,
+  sharedPerMultiprocessor: 233472,
+  l2Bytes: 50 * 2 ** 20,
+  memoryBytes: 80e9,
+};
+
+let next: number;
+let emitted: Launch[];
+let fuser: Fuser;
+let kernels: ReturnType<typeof createKernels>;
+
+beforeEach(() => {
+  next = 2 ** 30;
+  emitted = [];
+  fuser = new Fuser(device.multiprocessors, (launch) => emitted.push(launch));
+  const context = {
+    device,
+    tf32: false,
+    launch: (launch: Launch) => {
+      if (fuser.take(launch)) return;
+      fuser.flush();
+      emitted.push(launch);
+    },
+    multiply: () => {
+      fuser.flush();
+      return true;
+    },
+  };
+  kernels = createKernels(context as unknown as ProductContext);
+});
+
+const names = (): string[] => {
+  fuser.flush();
+  return emitted.map(({ kernel }) => kernel);
+};
+
+function view(shape: readonly number[], dtype: DType = "bf16"): View {
+  const buffer = { address: next, bytes: 0 } as CudaBuffer;
+  next += Math.ceil((shape.reduce((a, b) => a * b, 4) + 4096) / 512) * 512;
+  return { buffer, dtype, shape, strides: contiguousStrides(shape), offset: 0 };
+}
+
+/** Columns of rows that are wider. */
+function columns(of: View, from: number, shape: readonly number[]): View {
+  const width = of.shape[of.shape.length - 1];
+  const strides = [...contiguousStrides(shape)];
+  strides[0] = width;
+  if (shape.length > 2) strides[1] = width;
+  return { ...of, shape, strides, offset: of.offset + from };
+}
+
+const product = (a: View, n: number, out = view([1, a.shape[0], n])): View => {
+  const [m, k] = a.shape;
+  const b = view([1, n, k]);
+  const left = { ...a, shape: [1, m, k], strides: [m * k, k, 1] };
+  kernels.matmul(left, { ...b, shape: [1, k, n], strides: [n * k, 1, k] }, out, { accumulate: false });
+  return { ...out, shape: [m, n], strides: [n, 1] };
+};
+
+const addNorm = (x: View, y: View | undefined, rstd = view([x.shape[0]], "f32")): { sum: View; normed: View } => {
+  const [rows, width] = x.shape;
+  const [sum, normed] = [view([rows, width], "f32"), view([rows, width])];
+  kernels.addRmsNorm({ x, y, weight: view([width]) }, { sum, normed, rstd }, { eps: 1e-5 });
+  return { sum, normed };
+};
+
+const convolve = (x: View, channels: number, y = view([x.shape[0], 1, channels])): View => {
+  const state = view([x.shape[0], channels, 4], "f32");
+  kernels.causalConv1d(
+    { x, weight: view([channels, 4]), bias: view([channels]), initialState: state },
+    { y, finalState: state },
+    { activation: "silu" },
+  );
+  return y;
+};
+
+/** A layer of Mamba-2 as its routines run: D 768, 24 heads of 64, N 128. */
+function mamba2(batch: number): void {
+  const { normed } = addNorm(view([batch, 768], "f32"), view([batch, 768]));
+  const packed = product(normed, 3352);
+  const mixed = convolve(columns(packed, 1536, [batch, 1, 1792]), 1792);
+  const [y, state] = [view([batch, 1, 24, 64]), view([batch, 24, 64, 128], "f32")];
+  const of = (from: number, shape: readonly number[]): View => {
+    return { ...mixed, shape, strides: [1792, 1792, shape[3], 1], offset: mixed.offset + from };
+  };
+  kernels.ssdScan(
+    {
+      x: of(0, [batch, 1, 24, 64]),
+      dt: columns(packed, 3328, [batch, 1, 24]),
+      A: view([24], "f32"),
+      B: of(1536, [batch, 1, 1, 128]),
+      C: of(1664, [batch, 1, 1, 128]),
+      initialState: state,
+    },
+    { y, finalState: state },
+    { chunkSize: 256, dtSoftplus: true, dtLimit: [0, Number.POSITIVE_INFINITY] },
+  );
+  const gated = view([batch, 1536]);
+  kernels.rmsNorm(
+    {
+      x: { ...y, shape: [batch, 1536], strides: [1536, 1] },
+      weight: view([1536]),
+      z: columns(packed, 0, [batch, 1536]),
+    },
+    { y: gated, rstd: view([batch, 1], "f32") },
+    { eps: 1e-5, groupSize: 1536, normBeforeGate: false },
+  );
+  product(gated, 768);
+}
+
+/** A layer of Mamba: D 768, 1536 channels, N 16, rank 48. */
+function mamba(batch: number): void {
+  const { normed } = addNorm(view([batch, 768], "f32"), view([batch, 768]));
+  const packed = product(normed, 3072);
+  const u = convolve(columns(packed, 0, [batch, 1, 1536]), 1536);
+  const shared = product({ ...u, shape: [batch, 1536], strides: [1536, 1] }, 80);
+  const delta = product(columns(shared, 0, [batch, 48]), 1536);
+  const [y, state] = [view([batch, 1, 1536]), view([batch, 1536, 16], "f32")];
+  kernels.selectiveScan(
+    {
+      u,
+      delta: { ...delta, shape: [batch, 1, 1536], strides: [1536, 1536, 1] },
+      A: view([1536, 16], "f32"),
+      B: { ...columns(shared, 48, [batch, 1, 1, 16]), strides: [80, 80, 16, 1] },
+      C: { ...columns(shared, 64, [batch, 1, 1, 16]), strides: [80, 80, 16, 1] },
+      z: columns(packed, 1536, [batch, 1, 1536]),
+      initialState: state,
+    },
+    { y, finalState: state },
+    { chunkSize: 16, deltaSoftplus: true },
+  );
+  product({ ...y, shape: [batch, 1536], strides: [1536, 1] }, 768);
+}
+
+describe("a token's launches", () => {
+  it("are three for a layer of Mamba-2, whatever the rows", () => {
+    for (const [batch, first, last] of [
+      [1, "add_norm_product1x2_bf16", "norm_product1x1_bf16"],
+      [2, "add_norm_product2x2_bf16", "norm_product2x1_bf16"],
+      [3, "add_norm_product4x2_bf16", "norm_product4x2_bf16"],
+      [8, "add_norm_product8x2_bf16", "norm_product8x2_bf16"],
+    ] as const) {
+      emitted = [];
+      mamba2(batch);
+      expect(names()).toEqual([first, "ssd_single_bf16_128", last]);
+    }
+  });
+
+  it("are four for a layer of Mamba", () => {
+    mamba(1);
+    expect(names()).toEqual([
+      "add_norm_product1x2_bf16",
+      "matmul_skinny1x1_bf16",
+      "product_scan_bf16_16",
+      "matmul_skinny1x1_bf16",
+    ]);
+  });
+
+  it("stay as they are for more rows than a product by warps takes", () => {
+    mamba2(9);
+    expect(names()).toEqual([
+      "add_rms_norm_f32_bf16_v8",
+      "conv_step_bf16",
+      "ssd_single_bf16_128",
+      "gated_rms_norm_bf16",
+    ]);
+  });
+
+  it("keep their order, and what is between them", () => {
+    const { normed } = addNorm(view([1, 768], "f32"), undefined);
+    kernels.binary("add", view([8]), view([8]), view([8]));
+    product(normed, 64);
+    expect(names()).toEqual(["add_rms_norm_f32_bf16_v8", "binary_bf16_v8", "matmul_skinny1x1_bf16"]);
+  });
+
+  it("are as structures lie in memory: the convolution 152 bytes after the norm", () => {
+    mamba2(1);
+    fuser.flush();
+    const buffer = new ArgumentBuffer();
+    buffer.launch(0, emitted[0]);
+    const view_ = new DataView(buffer.bytes.buffer, 64);
+    // Product: rows, columns, k. Conv: rows, length, channels, width. The first column of the convolution; the structure's size.
+    expect([96 + 24, 96 + 28, 96 + 32].map((at) => view_.getInt32(at, true))).toEqual([1, 3352, 768]);
+    expect([0, 4, 8, 12].map((at) => view_.getInt32(152 + 48 + at, true))).toEqual([1, 1, 1792, 4]);
+    expect(view_.getInt32(248, true)).toBe(1536);
+    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(256);
+    buffer.launch(0, emitted[2]);
+    expect([96 + 24, 96 + 28, 96 + 32].map((at) => view_.getInt32(at, true))).toEqual([1, 768, 1536]);
+    // No convolution.
+    expect(view_.getBigInt64(152, true)).toBe(0n);
+  });
+
+  it("wait where a product comes to lie over what its norm is of, or over what somebody may want", () => {
+    const over = (of: View): View => ({ ...of, dtype: "bf16", shape: [1, 1, 64], strides: [64, 64, 1] });
+    const [x, y] = [view([1, 768], "f32"), view([1, 768])];
+    product(addNorm(x, y).normed, 64, over(x));
+    product(addNorm(x, y).normed, 64, over(y));
+    const sums = addNorm(x, y);
+    product(sums.normed, 64, over(sums.sum));
+    expect(names()).toEqual(
+      Array.from({ length: 3 }, () => ["add_rms_norm_f32_bf16_v8", "matmul_skinny1x1_bf16"]).flat(),
+    );
+  });
+
+  it("leave a norm's rstd out where the product comes to lie over it, and only there", () => {
+    const rstd = view([1], "f32");
+    const out: View = { ...rstd, dtype: "bf16", shape: [1, 1, 64], strides: [64, 64, 1] };
+    product(addNorm(view([1, 768], "f32"), undefined, rstd).normed, 64, out);
+    product(addNorm(view([1, 768], "f32"), undefined).normed, 64);
+    fuser.flush();
+    expect(emitted.map(({ args }) => (args[5] as { address: number }).address === 0)).toEqual([true, false]);
+  });
+
+  it("convolve apart where the output lies over what other blocks still read", () => {
+    const x = view([1, 768], "f32");
+    const packed = product(addNorm(x, undefined).normed, 3352);
+    convolve(columns(packed, 1536, [1, 1, 1792]), 1792, {
+      ...x,
+      dtype: "bf16",
+      shape: [1, 1, 1792],
+      strides: [1792, 1792, 1],
+    });
+    expect(names()).toEqual(["add_norm_product1x2_bf16", "conv_step_bf16"]);
+  });
+});
