@@ -5,6 +5,7 @@ import { existsSync, readdirSync } from "node:fs";
 import os from "node:os";
 import process from "node:process";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 const conditions = ["@diffmamba/source", "module", "node", "development|production"];
 
@@ -16,6 +17,17 @@ const softwareDriver = "/usr/lib/chromium/vk_swiftshader_icd.json";
 const hasDriver = driverFolders.some((folder) => existsSync(folder) && readdirSync(folder).length > 0);
 if (!hasDriver && existsSync(softwareDriver)) process.env.VK_ICD_FILENAMES ??= softwareDriver;
 
+/** Files that take longest for their size, by which files are ordered: begun last, one would go on when all others are done. */
+const longest = /\/(e2e|probes\/markov|sameSeed|pack|real|train\/src\/node|tokenizer\/src\/goldens)\.test\.ts$/;
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isLong = (file: TestSpecification) => longest.test(file.moduleId);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
+
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
@@ -24,6 +36,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // What tests start mostly waits for something, so two at once are not too many for two cores.
     maxWorkers: Math.max(2, os.availableParallelism() - 1),
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
