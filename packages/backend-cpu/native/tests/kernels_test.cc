@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "half.h"
 #include "testing.h"
 
 namespace diffmamba {
@@ -250,6 +251,7 @@ void test_adamw(bool finite) {
   int64_t all = 0;
   for (const int64_t size : sizes) all += size;
   Array<float> p(all, -1, 1), g(all, -1, 1), m(all, -1, 1), v(all, 0, 1), lr(1, 0.01, 0.02), scale(1, 0.5, 0.6), norm(1, 1, 2);
+  Array<uint16_t> copies(all, 0, 100);
   Array<int32_t> step(1, 7, 8);
   if (!finite) norm[0] = numbers.below(2) == 0 ? kNaN : INFINITY;
   Packed packed = Packed() << lr.view({}) << step.view({}) << scale.view({}) << norm.view({}) << beta1 << beta2 << eps
@@ -261,7 +263,8 @@ void test_adamw(bool finite) {
   for (size_t k = 0; k < sizes.size(); k++) {
     const double decay = k % 2 == 0 ? 0.1 : 0;
     for (const Array<float>* array : {&p, &g, &m, &v}) packed << array->view({sizes[k]}, {}, at);
-    packed << decay;
+    // Every second parameter is copied in 16 bits.
+    packed << (k % 2 == 0 ? copies.view({sizes[k]}, {}, at) : absent) << decay;
     list << g.view({sizes[k]}, {}, at);
     for (int64_t i = at; i < at + sizes[k]; i++) {
       const double gradient = static_cast<double>(scale[0]) * static_cast<double>(g[i]);
@@ -279,11 +282,21 @@ void test_adamw(bool finite) {
     }
     at += sizes[k];
   }
-  run(adamw, packed, {p, m, v, step});
+  const std::vector<uint16_t> old(&copies[0], &copies[0] + all);
+  run(adamw, packed, {p, m, v, copies, step});
   close("parameters", p, want_p, finite ? 2e-7 : 0);
   close("m", m, want_m, finite ? 2e-7 : 0);
   close("v", v, want_v, finite ? 2e-7 : 0);
   check(step[0] == (finite ? 8 : 7), "step is %d", step[0]);
+  at = 0;
+  for (size_t k = 0; k < sizes.size(); at += sizes[k++]) {
+    int64_t wrong = 0;
+    for (int64_t i = at; i < at + sizes[k]; i++) {
+      const uint16_t want = finite && k % 2 == 0 ? Bf16::from(p[i]).bits : old[static_cast<size_t>(i)];
+      wrong += copies[i] != want ? 1 : 0;
+    }
+    check(wrong == 0, "%lld elements of the copy of parameter %zu are wrong", static_cast<long long>(wrong), k);
+  }
   title = "globalNorm";
   Array<float> out(1);
   run(globalNorm, list << out.view({}), {out});
