@@ -182,7 +182,7 @@ __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, con
                                            int vectors) {
   let_next_start();
   wait_for_previous();
-  extern __shared__ float cache[];
+  extern __shared__ __align__(16) float cache[];
   __shared__ Mass mass_scratch[32];
   __shared__ float scratch[33][8];
   __shared__ float warp_sums[32];
