@@ -76,7 +76,11 @@ export async function probe(gpu: GPU, powerPreference?: GPUPowerPreference) {
 }
 
 /** A backend on the preferred adapter; undefined where there is none. @throws BackendError for one that lacks something */
-export async function openBackend(gpu: GPU, powerPreference?: GPUPowerPreference): Promise<WebGpuBackend | undefined> {
+export async function openBackend(
+  gpu: GPU,
+  powerPreference?: GPUPowerPreference,
+  holdOutputs?: boolean,
+): Promise<WebGpuBackend | undefined> {
   const adapter = await findAdapter(gpu, powerPreference);
   if (adapter === undefined) return undefined;
   const { info, limits, features } = adapter;
@@ -91,5 +95,5 @@ export async function openBackend(gpu: GPU, powerPreference?: GPUPowerPreference
   const subgroups = requiredFeatures.includes("subgroups") && min > 0 ? { min, max } : undefined;
   const subgroupMatrices = hasMatrices(info, new Set(requiredFeatures));
   const fallback = info.isFallbackAdapter ?? false;
-  return new WebGpuBackend(device, { name: describe(info), subgroups, subgroupMatrices, fallback });
+  return new WebGpuBackend(device, { name: describe(info), subgroups, subgroupMatrices, fallback, holdOutputs });
 }

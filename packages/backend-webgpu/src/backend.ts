@@ -39,6 +39,8 @@ export interface WebGpuBackendOptions {
   readonly subgroupMatrices?: boolean;
   /** It computes on the processor. */
   readonly fallback: boolean;
+  /** As {@link Backend.holdsOutputs}; false by default. */
+  readonly holdOutputs?: boolean | undefined;
   /** Bytes of a buffer that a dispatch may see; by default what the device allows. Less is for tests of what is larger. */
   readonly bindingBytes?: number;
 }
@@ -50,6 +52,7 @@ export class WebGpuBackend implements Backend {
   readonly holdsData = true;
   /** A replay encodes commands and does nothing else. */
   readonly prefersRecording = true;
+  readonly holdsOutputs: boolean;
   readonly kernels: Kernels;
   /** What kernels run in. */
   readonly context: KernelContext;
@@ -74,11 +77,13 @@ export class WebGpuBackend implements Backend {
       name,
       subgroups,
       subgroupMatrices = false,
+      holdOutputs = false,
       fallback,
       bindingBytes = gpu.limits.maxStorageBufferBindingSize,
     }: WebGpuBackendOptions,
   ) {
     this.device = name;
+    this.holdsOutputs = holdOutputs;
     const fail = (error: BackendError) => this.#fail(error);
     gpu.addEventListener("uncapturederror", ({ error }) => {
       const kind = "GPUOutOfMemoryError" in globalThis && error instanceof GPUOutOfMemoryError ? "out of memory: " : "";

@@ -49,6 +49,8 @@ export interface Dispatch {
   readonly uniforms?: Readonly<Record<string, number | F32>>;
   /** Workgroups; the shader may be given some more, and counts them by lib/grid.wgsl. */
   readonly groups: number;
+  /** Stands for the shader, its constants, and the names and types of what it binds: the same object means the same. */
+  readonly plan?: object;
 }
 
 export interface KernelLimits {

@@ -53,26 +53,17 @@ export interface DispatcherOptions {
 }
 
 export class Dispatcher {
+  readonly #plans = new WeakMap<object, Map<number, Pipeline>>();
+
   constructor(private readonly options: DispatcherOptions) {}
 
   /** Enqueues. @param op the kernel that asks for it, for messages */
   run(op: string, dispatch: Dispatch): void {
-    const { shader, uniforms = noUniforms, groups } = dispatch;
+    const { uniforms = noUniforms, groups } = dispatch;
     if (groups === 0) return;
     const uses = this.#uses(op, dispatch);
-    let key = typeof shader === "string" ? shader : shader.name;
-    const { constants } = dispatch;
-    for (const name in constants) {
-      const value = constants[name];
-      if (value === true) key += `,${name}`;
-      else if (typeof value === "number") key += `,${name}=${value}`;
-    }
-    for (const { name, element, written, leader } of uses) {
-      key += `;${name}:${element}${written ? "w" : ""}`;
-      if (leader.name !== name) key += `>${leader.name}`;
-    }
-    const { pipelines, stream } = this.options;
-    const pipeline = pipelines.find(key) ?? this.#make(key, dispatch, uses, uniforms);
+    const { stream } = this.options;
+    const pipeline = this.#pipeline(dispatch, uses, uniforms);
     const leaders = uses.filter((use) => use.leader === use);
     const group = stream.bindings.group(pipeline.layout, leaders, (words, floats, at) =>
       putUniforms(pipeline, uses, uniforms, { words, floats, at }),
@@ -82,6 +73,40 @@ export class Dispatcher {
     const { batch } = stream;
     for (const { slab } of uses) slab.usedBy = batch;
     stream.dispatch({ pipeline, group, x: rows === 1 ? groups : Math.ceil(groups / rows), y: rows });
+  }
+
+  /** The pipeline of a plan by which of its buffers are one, or that of a key that says all. */
+  #pipeline(dispatch: Dispatch, uses: readonly Use[], uniforms: Readonly<Record<string, number | F32>>): Pipeline {
+    const { plan } = dispatch;
+    if (plan === undefined) return this.#find(dispatch, uses, uniforms);
+    let sharing = 0;
+    for (const { leader } of uses) sharing = sharing * 16 + uses.indexOf(leader);
+    let known = this.#plans.get(plan);
+    if (known === undefined) {
+      known = new Map();
+      this.#plans.set(plan, known);
+    }
+    let pipeline = known.get(sharing);
+    if (pipeline === undefined) {
+      pipeline = this.#find(dispatch, uses, uniforms);
+      known.set(sharing, pipeline);
+    }
+    return pipeline;
+  }
+
+  #find(dispatch: Dispatch, uses: readonly Use[], uniforms: Readonly<Record<string, number | F32>>): Pipeline {
+    const { shader, constants } = dispatch;
+    let key = typeof shader === "string" ? shader : shader.name;
+    for (const name in constants) {
+      const value = constants[name];
+      if (value === true) key += `,${name}`;
+      else if (typeof value === "number") key += `,${name}=${value}`;
+    }
+    for (const { name, element, written, leader } of uses) {
+      key += `;${name}:${element}${written ? "w" : ""}`;
+      if (leader.name !== name) key += `>${leader.name}`;
+    }
+    return this.options.pipelines.find(key) ?? this.#make(key, dispatch, uses, uniforms);
   }
 
   #uses(op: string, { buffers, writes }: Dispatch): Use[] {

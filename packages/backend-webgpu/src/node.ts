@@ -201,5 +201,5 @@ export async function webgpu(options: NodeWebGpuOptions = {}): Promise<Device> {
   const found = await webgpuAvailability(options);
   if (!found.available) throw new BackendError(`webgpu: ${found.reason}; ${found.remedy}.`);
   const gpu = options.gpu ?? ((await dawn()) as GPU);
-  return open({ tiles: "search", tables: fileTables(), ...options, gpu });
+  return open({ tiles: "search", tables: fileTables(), holdOutputs: true, ...options, gpu });
 }

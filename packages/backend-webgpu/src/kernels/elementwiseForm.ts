@@ -148,10 +148,25 @@ interface Plan {
 const plans = new Map<string, Plan>();
 const MOST_PLANS = 4096;
 
+/** Whether two lists of numbers are alike. */
+function isSame(a: readonly number[], b: readonly number[]): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+/** Views of the shape of `out` without gaps, as most are, count as vectors: any shape of so many elements has the same plan. */
 function planKey(shader: ShaderName, flags: Flags | undefined, inputs: readonly View[], out: View): string {
   let key: string = shader;
   for (const flag in flags) if (flags[flag]) key += ` ${flag}`;
-  key += `|${out.dtype}${out.offset & 3}|${out.shape}|${out.strides}`;
+  key += `|${out.dtype}${out.offset & 3}`;
+  if (isContiguous(out) && inputs.every(({ strides }) => isSame(strides, out.strides))) {
+    key += `|${sizeOf(out.shape)}`;
+    for (const { dtype, offset } of inputs) key += `|${dtype}${offset & 3}`;
+    return key;
+  }
+  key += `|${out.shape}|${out.strides}`;
   for (const { dtype, offset, strides } of inputs) key += `|${dtype}${offset & 3}|${strides}`;
   return key;
 }
@@ -200,5 +215,5 @@ export function runElementwise(
     buffers[operandNames[i]] = vectors[i + 1] ? { view: inputs[i], vec: 4 } : inputs[i];
   }
   const numbers = told === undefined ? uniforms : { ...uniforms, ...told };
-  context.run({ shader, constants, buffers, writes: written, uniforms: numbers, groups });
+  context.run({ shader, constants, buffers, writes: written, uniforms: numbers, groups, plan });
 }
