@@ -1,112 +1,14 @@
 // The Node-API side: devices by number, memory by address, and launches that cross in one shared array, so that a call costs no
 // conversions. Built against Node-API 8: one binary for every Node from 20 on. Loads where there is no driver, and says so.
-// Knows arguments and promises. Knows no CUDA but through device.h.
+// Knows arguments. Knows no CUDA but through device.h.
 
-#include <node_api.h>
-
-#include <chrono>
 #include <cstring>
-#include <memory>
-#include <unordered_map>
-#include <vector>
 
-#include "device.h"
+#include "arguments.h"
+#include "reads.h"
 
 namespace diffmamba {
 namespace {
-
-/// How long a read waits on the spot before it becomes a promise: a token's worth of work ends sooner than a thread wakes up.
-constexpr std::chrono::microseconds kPatience{300};
-
-/// What each JavaScript thread that loaded the addon has of its own.
-struct Instance {
-  std::vector<std::shared_ptr<GpuDevice>> devices;
-  /// Copies to the host that were ordered and not yet waited for, by their numbers.
-  std::unordered_map<int, HostCopy> copies;
-  int next_copy = 0;
-  unsigned char* shared = nullptr;
-  GpuDevice* current = nullptr;
-};
-
-Instance* instance(napi_env env) {
-  void* data = nullptr;
-  napi_get_instance_data(env, &data);
-  return static_cast<Instance*>(data);
-}
-
-napi_value undefined(napi_env env) {
-  napi_value value;
-  napi_get_undefined(env, &value);
-  return value;
-}
-
-napi_value number(napi_env env, double x) {
-  napi_value value;
-  napi_create_double(env, x, &value);
-  return value;
-}
-
-napi_value string(napi_env env, const std::string& text) {
-  napi_value value;
-  napi_create_string_utf8(env, text.data(), text.size(), &value);
-  return value;
-}
-
-void set(napi_env env, napi_value object, const char* name, napi_value value) {
-  napi_set_named_property(env, object, name, value);
-}
-
-/// Up to four arguments of a call.
-struct Arguments {
-  napi_env env;
-  size_t count = 4;
-  napi_value values[4];
-
-  Arguments(napi_env env_, napi_callback_info info) : env(env_) {
-    napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
-  }
-  double real(size_t i) const {
-    double x = 0;
-    if (i < count) napi_get_value_double(env, values[i], &x);
-    return x;
-  }
-  int whole(size_t i) const { return static_cast<int>(real(i)); }
-  CUdeviceptr address(size_t i) const { return static_cast<CUdeviceptr>(real(i)); }
-  size_t bytes(size_t i) const { return static_cast<size_t>(real(i)); }
-  /// The bytes of a typed array or buffer.
-  unsigned char* array(size_t i, size_t* length) const {
-    napi_typedarray_type type;
-    void* data = nullptr;
-    *length = 0;
-    if (i < count) napi_get_typedarray_info(env, values[i], &type, length, &data, nullptr, nullptr);
-    return static_cast<unsigned char*>(data);
-  }
-  std::string text(size_t i) const {
-    char buffer[256] = "";
-    size_t length = 0;
-    if (i < count) napi_get_value_string_utf8(env, values[i], buffer, sizeof buffer, &length);
-    return std::string(buffer, length);
-  }
-  /// The device of argument 0, made current; null, with an error thrown, where it was closed.
-  GpuDevice* device() const {
-    Instance* const own = instance(env);
-    const size_t at = static_cast<size_t>(real(0));
-    GpuDevice* const found = at < own->devices.size() ? own->devices[at].get() : nullptr;
-    if (found == nullptr) {
-      napi_throw_error(env, nullptr, "the device was closed");
-      return nullptr;
-    }
-    if (own->current != found) found->make_current();
-    own->current = found;
-    return found;
-  }
-};
-
-/// undefined or, for a fault, an exception.
-napi_value result(napi_env env, const Fault& fault) {
-  if (!fault.empty()) napi_throw_error(env, nullptr, fault.c_str());
-  return undefined(env);
-}
 
 int attribute(CUdevice device, CUdevice_attribute which) {
   int value = 0;
@@ -296,97 +198,6 @@ napi_value write(napi_env env, napi_callback_info info) {
   size_t length = 0;
   const unsigned char* const bytes = in.array(2, &length);
   return result(env, device->write(in.address(1), bytes, length));
-}
-
-/// A read that became a promise.
-struct PendingRead {
-  std::shared_ptr<GpuDevice> device;
-  HostCopy copy;
-  Fault fault;
-  unsigned char* to = nullptr;
-  napi_async_work work = nullptr;
-  napi_deferred deferred = nullptr;
-  napi_ref array = nullptr;
-};
-
-void execute_read(napi_env, void* data) {
-  auto* const read = static_cast<PendingRead*>(data);
-  read->device->make_current();
-  read->fault = read->device->wait(read->copy);
-}
-
-void complete_read(napi_env env, napi_status, void* data) {
-  std::unique_ptr<PendingRead> read(static_cast<PendingRead*>(data));
-  if (read->fault.empty()) {
-    if (read->copy.bytes > 0) memcpy(read->to, read->copy.pinned, read->copy.bytes);
-    napi_resolve_deferred(env, read->deferred, undefined(env));
-  } else {
-    napi_value error;
-    napi_create_error(env, nullptr, string(env, read->fault), &error);
-    napi_reject_deferred(env, read->deferred, error);
-  }
-  if (read->device->is_open()) read->device->make_current();
-  instance(env)->current = nullptr;
-  read->device->finish(&read->copy);
-  napi_delete_reference(env, read->array);
-  napi_delete_async_work(env, read->work);
-}
-
-/// readNow(device, address, bytes): waits on the spot
-napi_value read_now(napi_env env, napi_callback_info info) {
-  const Arguments in(env, info);
-  GpuDevice* const device = in.device();
-  if (device == nullptr) return undefined(env);
-  size_t length = 0;
-  unsigned char* const to = in.array(2, &length);
-  return result(env, device->read_now(in.address(1), to, length));
-}
-
-/// startRead(device, address, length) -> a number: what is enqueued from here on is not waited for
-napi_value start_read(napi_env env, napi_callback_info info) {
-  const Arguments in(env, info);
-  GpuDevice* const device = in.device();
-  if (device == nullptr) return undefined(env);
-  HostCopy copy;
-  const Fault fault = device->start_read(in.address(1), in.bytes(2), &copy);
-  if (!fault.empty()) return result(env, fault);
-  Instance* const own = instance(env);
-  own->next_copy = (own->next_copy + 1) & 0x3fffffff;
-  own->copies[own->next_copy] = copy;
-  return number(env, own->next_copy);
-}
-
-/// finishRead(device, number, bytes) -> undefined where all is there, or a promise of that
-napi_value finish_read(napi_env env, napi_callback_info info) {
-  const Arguments in(env, info);
-  GpuDevice* const device = in.device();
-  if (device == nullptr) return undefined(env);
-  size_t length = 0;
-  unsigned char* const to = in.array(2, &length);
-  Instance* const own = instance(env);
-  const auto found = own->copies.find(in.whole(1));
-  if (found == own->copies.end() || found->second.bytes != length) return result(env, "there is no such read");
-  HostCopy copy = found->second;
-  own->copies.erase(found);
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  do {
-    if (!device->is_done(copy)) continue;
-    const Fault failed = device->wait(copy);
-    if (failed.empty() && length > 0) memcpy(to, copy.pinned, length);
-    device->finish(&copy);
-    return result(env, failed);
-  } while (std::chrono::steady_clock::now() < until);
-
-  auto* const pending = new PendingRead;
-  pending->device = instance(env)->devices[static_cast<size_t>(in.real(0))];
-  pending->copy = copy;
-  pending->to = to;
-  napi_value promise;
-  napi_create_promise(env, &pending->deferred, &promise);
-  napi_create_reference(env, in.values[2], 1, &pending->array);
-  napi_create_async_work(env, nullptr, string(env, "diffmamba:read"), execute_read, complete_read, pending, &pending->work);
-  napi_queue_async_work(env, pending->work);
-  return promise;
 }
 
 /// beginCapture(device)
