@@ -16,10 +16,12 @@ import {
 } from "@diffmamba/tensor";
 import type { Addon } from "./addon.js";
 import { ArgumentBuffer } from "./arguments.js";
-import { addressOf, type DeviceProperties, i64, isAligned, type Launch, longs, pointer } from "./context.js";
+import { addressOf, type DeviceProperties, i64, type Launch, longs, pointer } from "./context.js";
 import { Fuser } from "./fuse.js";
 import { createKernels, type Product, type ProductContext } from "./kernels/index.js";
 import { type CudaBuffer, Pool } from "./memory.js";
+import { packProduct, productName } from "./products.js";
+import { type KernelTime, totalsOf } from "./profile.js";
 
 export interface CudaBackendOptions {
   /** The device's number. */
@@ -36,21 +38,11 @@ export interface CudaBackendOptions {
   readonly fuses: boolean;
 }
 
-/** What kernels of one name took together. */
-export interface KernelTime {
-  /** The kernel's; of a matrix product `matmul`, its sizes, batch x m x k x n, and the type of its factors. */
-  readonly name: string;
-  readonly count: number;
-  readonly milliseconds: number;
-}
-
 /** Reads of more bytes wait on the spot: pinned memory for them would cost more than the wait. */
 const MOST_PINNED_READ = 2 ** 22;
 
 /** Numbers that one launch of `store_table` writes. */
 const TABLE_PART = 496;
-
-const floatTypes: Partial<Record<DType, number>> = { f32: 0, bf16: 1, f16: 2 };
 
 /** The array of all devices of this thread. */
 const packed = new ArgumentBuffer();
@@ -177,12 +169,7 @@ export class CudaBackend implements Backend {
       this.#timed = undefined;
       times = this.#native(() => this.addon.stopTiming(this.#handle));
     }
-    const totals = new Map<string, { count: number; milliseconds: number }>();
-    for (const [i, name] of names.entries()) {
-      const total = totals.get(name) ?? { count: 0, milliseconds: 0 };
-      totals.set(name, { count: total.count + 1, milliseconds: total.milliseconds + times[i] });
-    }
-    return [...totals].map(([name, total]) => ({ name, ...total })).sort((a, b) => b.milliseconds - a.milliseconds);
+    return totalsOf(names, times);
   }
 
   record(fn: () => void): Recording {
@@ -325,39 +312,14 @@ export class CudaBackend implements Backend {
     return table;
   }
 
-  #multiply({ a, b, out, m, n, k, batch, accumulate, bias }: Product): boolean {
-    const [type, outType] = [floatTypes[a.view.dtype], floatTypes[out.view.dtype]];
-    if (bias !== undefined && !isAligned(bias, 16)) return false;
-    if (!this.options.blas || type === undefined || outType === undefined) return false;
+  #multiply(product: Product): boolean {
+    if (!this.options.blas) return false;
+    // Before the numbers are written: launches that were held back go through the same array.
     this.#fuser?.flush();
-    packed.doubles([
-      type,
-      outType,
-      Number(this.options.tf32),
-      Number(a.transposed),
-      Number(b.transposed),
-      Number(accumulate),
-      m,
-      n,
-      k,
-      batch,
-      a.pitch,
-      b.pitch,
-      out.pitch,
-      a.step,
-      b.step,
-      out.step,
-      addressOf(a.view),
-      addressOf(b.view),
-      addressOf(out.view),
-      bias === undefined ? 0 : addressOf(bias),
-    ]);
+    if (!packProduct(packed, product, this.options.tf32)) return false;
     this.addon.share(packed.bytes);
     const taken = this.#native(() => this.addon.multiply(this.#handle));
-    if (taken)
-      this.#timed?.push(
-        `matmul ${batch}x${m}x${k}x${n} ${a.view.dtype}${accumulate ? " added" : ""}${bias ? " with bias" : ""}`,
-      );
+    if (taken) this.#timed?.push(productName(product));
     return taken;
   }
 

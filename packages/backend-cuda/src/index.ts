@@ -6,7 +6,8 @@ import { buildCommand, type Found, findAddon, readKernels } from "./addon.js";
 import { CudaBackend } from "./backend.js";
 import type { DeviceProperties } from "./context.js";
 
-export type { CudaBackend, KernelTime } from "./backend.js";
+export type { CudaBackend } from "./backend.js";
+export type { KernelTime } from "./profile.js";
 export type { DeviceProperties };
 
 export interface CudaOptions extends DeviceOptions {
