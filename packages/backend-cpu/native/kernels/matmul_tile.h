@@ -21,8 +21,10 @@ constexpr int kTileRows = 4;  // Engines of 2023 spill more than eight sums.
 #else
 constexpr int kTileRows = 6;
 #endif
-/// Steps of the depth in one turn of the loop.
-#if defined(__FMA__) || defined(__aarch64__)
+/// Steps of the depth in one turn of the loop. Under a sanitizer each would be compiled with all its checks.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kSteps = 1;
+#elif defined(__FMA__) || defined(__aarch64__)
 constexpr int kSteps = 8;
 #else
 constexpr int kSteps = 1;
