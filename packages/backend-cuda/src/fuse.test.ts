@@ -21,7 +21,7 @@ const device: DeviceProperties = {
 let next: number;
 let emitted: Launch[];
 let fuser: Fuser;
-let kernels: ReturnType<typeof createKernels>;
+let kernels: Required<ReturnType<typeof createKernels>>;
 
 beforeEach(() => {
   next = 2 ** 30;
@@ -40,7 +40,7 @@ beforeEach(() => {
       return true;
     },
   };
-  kernels = createKernels(context as unknown as ProductContext);
+  kernels = createKernels(context as unknown as ProductContext) as typeof kernels;
 });
 
 const names = (): string[] => {
