@@ -8,7 +8,7 @@ import { disjoint, FEW_ROWS, type Link, linkOf, type Range, sizeOfType } from ".
 /** kFusedThreads and its warps. */
 const THREADS = 256;
 const WARPS = 8;
-/** Vectors of a row that a thread keeps: kRowHeld. */
+/** Vectors of a row that a thread keeps: kHeld of native/kernels/norm_rows.cuh. */
 const HELD = 2;
 /** Shared memory that every device has. */
 const MOST_SHARED = 47 * 1024;

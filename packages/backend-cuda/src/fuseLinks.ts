@@ -14,7 +14,7 @@ export type LinkKind = "addNorm" | "norm" | "product" | "conv" | "scan";
 /** A launch with what is to be known of it. */
 export interface Link {
   readonly launch: Launch;
-  /** The launch's arguments, those of a gated norm as any norm's. */
+  /** The launch's arguments; of `gated_rms_norm`, which takes no groups, those that `rms_norm` would be launched with. */
   readonly args: readonly Argument[];
   readonly kind: LinkKind;
   readonly type: string;

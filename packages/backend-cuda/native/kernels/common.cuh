@@ -71,27 +71,6 @@ __device__ __forceinline__ void store(T* to, const float (&from)[N]) {
   *reinterpret_cast<Vector<T, N>*>(to) = v;
 }
 
-// ---- loads of what other blocks of the same kernel have written: from the cache that all of them share ----
-
-__device__ __forceinline__ f32 load_shared(const f32* from) { return __ldcg(from); }
-__device__ __forceinline__ bf16 load_shared(const bf16* from) { return __ldcg(from); }
-__device__ __forceinline__ f16 load_shared(const f16* from) { return __ldcg(from); }
-
-/// N elements of together 8 bytes or a multiple of 16.
-template <int N, typename T>
-__device__ __forceinline__ void load_shared(const T* from, float (&to)[N]) {
-  constexpr int bytes = N * static_cast<int>(sizeof(T));
-  Vector<T, N> v;
-  if constexpr (bytes == 8) {
-    *reinterpret_cast<uint2*>(&v) = __ldcg(reinterpret_cast<const uint2*>(from));
-  } else {
-#pragma unroll
-    for (int i = 0; i < bytes / 16; i++) reinterpret_cast<uint4*>(&v)[i] = __ldcg(reinterpret_cast<const uint4*>(from) + i);
-  }
-#pragma unroll
-  for (int i = 0; i < N; i++) to[i] = to_float(v.at[i]);
-}
-
 // ---- functions ----
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }

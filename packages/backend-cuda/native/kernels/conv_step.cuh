@@ -25,8 +25,7 @@ struct ConvStep {
   Conv conv;
 };
 
-/// What a channel's next output is made of, beside the token's input, where conv.fours. Past the first cache: other blocks of a chain
-/// may have written the state.
+/// What a channel's next output is made of, beside the token's input, where conv.fours.
 struct ConvChannel {
   float4 past;
   float w[4], bias;
@@ -34,7 +33,7 @@ struct ConvChannel {
   template <typename T>
   __device__ __forceinline__ void load(const ConvStep& p, int b, int c) {
     const long long at = (static_cast<long long>(b) * p.conv.channels + c) * 4;
-    past = p.initial != nullptr ? __ldcg(reinterpret_cast<const float4*>(p.initial + at)) : make_float4(0, 0, 0, 0);
+    past = p.initial != nullptr ? *reinterpret_cast<const float4*>(p.initial + at) : make_float4(0, 0, 0, 0);
     ::load<4>(static_cast<const T*>(p.weight) + 4 * c, w);
     bias = p.bias != nullptr ? to_float(static_cast<const T*>(p.bias)[c]) : 0.0f;
   }
@@ -52,7 +51,7 @@ struct ConvChannel {
 template <typename T>
 __device__ __forceinline__ void conv_step_channel(const ConvStep& p, int b, int c) {
   const Conv& conv = p.conv;
-  const float current = to_float(load_shared(static_cast<const T*>(p.x) + b * conv.x_pitch + c));
+  const float current = to_float(*(static_cast<const T*>(p.x) + b * conv.x_pitch + c));
   if (conv.fours) {
     ConvChannel channel;
     channel.load<T>(p, b, c);
@@ -62,7 +61,7 @@ __device__ __forceinline__ void conv_step_channel(const ConvStep& p, int b, int 
   const long long at = (static_cast<long long>(b) * conv.channels + c) * conv.width;
   float s = p.bias != nullptr ? to_float(static_cast<const T*>(p.bias)[c]) : 0.0f;
   for (int k = 0; k < conv.width; k++) {
-    const float in = k + 1 == conv.width ? current : p.initial != nullptr ? __ldcg(p.initial + at + k + 1) : 0.0f;
+    const float in = k + 1 == conv.width ? current : p.initial != nullptr ? p.initial[at + k + 1] : 0.0f;
     s = fmaf(to_float(static_cast<const T*>(p.weight)[c * conv.width + k]), in, s);
     p.final_state[at + k] = in;
   }

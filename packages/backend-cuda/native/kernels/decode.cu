@@ -3,10 +3,11 @@
 // arithmetic and order of sums it has, and writes all that they write. Which may go together: src/fuse.ts. Knows no model.
 
 #include "conv_step.cuh"
+#include "norm_rows.cuh"
 #include "overlap.cuh"
 #include "selective_scan_step.cuh"
 
-constexpr int kFusedThreads = 256;
+constexpr int kFusedThreads = kThreads;
 constexpr int kFusedWarps = kFusedThreads / 32;
 
 /// Parameters of `add_rms_norm`, of `rms_norm` and of `matmul_skinny`, as they lie in memory.
@@ -48,21 +49,6 @@ struct NormedProduct {
   int column;
 };
 
-/// Vectors of a row that a thread keeps: rows that need more are not taken here.
-constexpr int kRowHeld = 2;
-
-/// The sum over a team of whole warps, as in norm_rows.cuh.
-__device__ __forceinline__ float fused_team_sum(float x, int team, float* scratch) {
-  x = warp_sum(x);
-  if (team == 32) return x;
-  const int own = threadIdx.x / team, first = own * (team / 32);
-  asm volatile("bar.sync %0, %1;" ::"r"(1 + own), "r"(team) : "memory");
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
-  asm volatile("bar.sync %0, %1;" ::"r"(1 + own), "r"(team) : "memory");
-  float sum = 0.0f;
-  for (int w = 0; w < team / 32; w++) sum += scratch[first + w];
-  return sum;
-}
 
 /// All rows into `left` (rows, width), in every block; the first one writes them to memory too, and what else the norm leaves.
 template <typename T>
@@ -71,15 +57,15 @@ __device__ __forceinline__ void norm_rows(const AddNorm& p, T* left, float* scra
   const int member = threadIdx.x % p.team;
   const bool writes = blockIdx.x == 0;
   for (int row = threadIdx.x / p.team; row < p.rows; row += kFusedThreads / p.team) {
-    float held[kRowHeld][V];
+    float held[kHeld][V];
     float squares = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kRowHeld; i++) {
+    for (int i = 0; i < kHeld; i++) {
       const int at = (member + i * p.team) * V;
       if (at < p.width) load<V>(p.x + row * p.x_pitch + at, held[i]);
     }
 #pragma unroll
-    for (int i = 0; i < kRowHeld; i++) {
+    for (int i = 0; i < kHeld; i++) {
       const int at = (member + i * p.team) * V;
       if (at >= p.width) continue;
       if (p.y != nullptr) {
@@ -92,10 +78,10 @@ __device__ __forceinline__ void norm_rows(const AddNorm& p, T* left, float* scra
 #pragma unroll
       for (int v = 0; v < V; v++) squares += held[i][v] * held[i][v];
     }
-    const float r = 1.0f / sqrtf(fused_team_sum(squares, p.team, scratch) / p.width + p.eps);
+    const float r = 1.0f / sqrtf(team_sum(squares, p.team, scratch) / p.width + p.eps);
     if (member == 0 && writes && p.rstd != nullptr) p.rstd[row] = r;
 #pragma unroll
-    for (int i = 0; i < kRowHeld; i++) {
+    for (int i = 0; i < kHeld; i++) {
       const int at = (member + i * p.team) * V;
       if (at >= p.width) continue;
       float w[V];
@@ -115,17 +101,17 @@ __device__ __forceinline__ void norm_rows(const Norm& p, T* left, float* scratch
   const bool writes = blockIdx.x == 0, gated = p.z != nullptr, gate_first = gated && !p.before;
   for (int unit = threadIdx.x / p.team; unit < p.units; unit += kFusedThreads / p.team) {
     const int row = unit / p.groups, from = unit % p.groups * p.size;
-    float held[kRowHeld][V], open[kRowHeld][V];
+    float held[kHeld][V], open[kHeld][V];
     float squares = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kRowHeld; i++) {
+    for (int i = 0; i < kHeld; i++) {
       const int at = (member + i * p.team) * V;
       if (at >= p.size) continue;
       load<V>(static_cast<const T*>(p.x) + row * p.x_pitch + from + at, held[i]);
       if (gated) load<V>(static_cast<const T*>(p.z) + row * p.z_pitch + from + at, open[i]);
     }
 #pragma unroll
-    for (int i = 0; i < kRowHeld; i++) {
+    for (int i = 0; i < kHeld; i++) {
       if ((member + i * p.team) * V >= p.size) continue;
 #pragma unroll
       for (int v = 0; v < V; v++) {
@@ -134,10 +120,10 @@ __device__ __forceinline__ void norm_rows(const Norm& p, T* left, float* scratch
         squares += held[i][v] * held[i][v];
       }
     }
-    const float r = 1.0f / sqrtf(fused_team_sum(squares, p.team, scratch) / p.size + p.eps);
+    const float r = 1.0f / sqrtf(team_sum(squares, p.team, scratch) / p.size + p.eps);
     if (member == 0 && writes && p.rstd != nullptr) p.rstd[unit] = r;
 #pragma unroll
-    for (int i = 0; i < kRowHeld; i++) {
+    for (int i = 0; i < kHeld; i++) {
       const int at = (member + i * p.team) * V;
       if (at >= p.size) continue;
       float w[V];

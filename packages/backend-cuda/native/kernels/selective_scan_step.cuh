@@ -54,7 +54,7 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of
       if (there && lane < 8) *y = from_float<T>(0.0f);
       continue;
     }
-    const float u = to_float(load_shared(static_cast<const T*>(p.u) + row * p.u_pitch + at));
+    const float u = to_float(*(static_cast<const T*>(p.u) + row * p.u_pitch + at));
     float step = delta(row, at) + bias;
     if (p.softplus) step = scan_softplus<T>(step);
     const float scaled = step * u, until = (p.seq && t > 0 && p.seq[row] != p.seq[row - 1] ? kRestart : step) * kLog2E;
@@ -66,14 +66,14 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of
       const int n = scan_state(i, lane);
       float Bt[4] = {}, Ct[4] = {};
       if (p.aligned && n + 4 <= s.d_state) {
-        load_shared<4>(B + n, Bt);
-        load_shared<4>(C + n, Ct);
+        load<4>(B + n, Bt);
+        load<4>(C + n, Ct);
       } else {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
           if (n + j >= s.d_state) break;
-          Bt[j] = to_float(load_shared(B + n + j));
-          Ct[j] = to_float(load_shared(C + n + j));
+          Bt[j] = to_float(*(B + n + j));
+          Ct[j] = to_float(*(C + n + j));
         }
       }
 #pragma unroll
@@ -86,7 +86,7 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of
     sum += __shfl_xor_sync(kFullMask, sum, 16);
     if (there && lane < 8) {
       sum = fmaf(skip, u, sum);
-      if (p.z) sum *= scan_silu(to_float(load_shared(static_cast<const T*>(p.z) + row * p.z_pitch + at)));
+      if (p.z) sum *= scan_silu(to_float(*(static_cast<const T*>(p.z) + row * p.z_pitch + at)));
       *y = from_float<T>(sum);
     }
   }
@@ -95,6 +95,6 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of
 template <typename T, int S>
 __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of, int warp, int b) {
   selective_scan_step<T, S>(p, of, warp, b, [&](long long row, int channel) {
-    return to_float(load_shared(static_cast<const T*>(p.delta) + row * p.delta_pitch + channel));
+    return to_float(*(static_cast<const T*>(p.delta) + row * p.delta_pitch + channel));
   });
 }

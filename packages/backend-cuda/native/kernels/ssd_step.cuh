@@ -125,7 +125,7 @@ struct SsdRow {
   __device__ __forceinline__ void load(const float* row, int part) {
 #pragma unroll
     for (int k = 0; k < VECTORS; k++)
-      at[k] = row ? __ldcg(reinterpret_cast<const float4*>(row + 32 * k + 4 * part)) : make_float4(0, 0, 0, 0);
+      at[k] = row ? *reinterpret_cast<const float4*>(row + 32 * k + 4 * part) : make_float4(0, 0, 0, 0);
   }
   __device__ __forceinline__ void store(float* row, int part) const {
 #pragma unroll
@@ -136,7 +136,7 @@ struct SsdRow {
 /// A token's step after bias, softplus and limits.
 template <typename T>
 __device__ __forceinline__ float ssd_dt(const SsdStep& p, int b, int head) {
-  float step = to_float(load_shared(static_cast<const T*>(p.dt) + static_cast<long long>(b) * p.dt_pitch + head)) + (p.bias ? p.bias[head] : 0.0f);
+  float step = to_float(*(static_cast<const T*>(p.dt) + static_cast<long long>(b) * p.dt_pitch + head)) + (p.bias ? p.bias[head] : 0.0f);
   if (p.softplus) step = softplus(step);
   return fminf(fmaxf(step, p.low), p.high);
 }
@@ -162,7 +162,7 @@ __device__ __forceinline__ void ssd_token(const SsdStep& p, SsdRow<VECTORS>& row
   for (int i = 1; i < 8; i <<= 1) sum += __shfl_xor_sync(kFullMask, sum, i);
   if (part > 0) return;
   sum = fmaf(p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f, x, sum);
-  if (p.z) sum *= silu(to_float(load_shared(static_cast<const T*>(p.z) + static_cast<long long>(b) * p.z_pitch + channel)));
+  if (p.z) sum *= silu(to_float(*(static_cast<const T*>(p.z) + static_cast<long long>(b) * p.z_pitch + channel)));
   static_cast<T*>(p.y)[static_cast<long long>(b) * p.y_pitch + channel] = from_float<T>(sum);
 }
 
@@ -180,9 +180,9 @@ struct SsdOperands {
   }
   __device__ __forceinline__ void operator()(int k, float4& to_B, float4& to_C) const {
     float v[4];
-    load_shared<4>(B + 32 * k + 4 * part, v);
+    load<4>(B + 32 * k + 4 * part, v);
     to_B = make_float4(v[0], v[1], v[2], v[3]);
-    load_shared<4>(C + 32 * k + 4 * part, v);
+    load<4>(C + 32 * k + 4 * part, v);
     to_C = make_float4(v[0], v[1], v[2], v[3]);
   }
 };
