@@ -15,35 +15,15 @@ import {
   type View,
 } from "@diffmamba/tensor";
 import { UNIFORM_BYTES } from "./bindings.js";
-import type { Deferred, Dispatch, KernelContext, KernelLimits } from "./context.js";
+import type { Deferred, Dispatch, KernelContext } from "./context.js";
 import { Dispatcher } from "./dispatcher.js";
 import { createKernels } from "./kernels/index.js";
 import { Memory, type Slab, usage, WebGpuBuffer } from "./memory.js";
+import { directivesOf, kernelLimitsOf, type WebGpuBackendOptions } from "./options.js";
 import { Pipelines } from "./pipelines.js";
 import { Readback } from "./readback.js";
 import { library } from "./shaders.generated.js";
 import { type CommandList, Stream } from "./stream.js";
-
-/** That matrices are used by whole subgroups cannot be seen from a shader's text, where it depends on the number of the thread. */
-const matrixDirectives = [
-  "enable f16;",
-  "enable chromium_experimental_subgroup_matrix;",
-  "diagnostic(off, chromium.subgroup_matrix_uniformity);",
-];
-
-export interface WebGpuBackendOptions {
-  /** The device in words. */
-  readonly name: string;
-  readonly subgroups: { readonly min: number; readonly max: number } | undefined;
-  /** As {@link KernelLimits}; false by default. */
-  readonly subgroupMatrices?: boolean;
-  /** It computes on the processor. */
-  readonly fallback: boolean;
-  /** As {@link Backend.holdsOutputs}; false by default. */
-  readonly holdOutputs?: boolean | undefined;
-  /** Bytes of a buffer that a dispatch may see; by default what the device allows. Less is for tests of what is larger. */
-  readonly bindingBytes?: number;
-}
 
 export class WebGpuBackend implements Backend {
   readonly name = "webgpu";
@@ -73,17 +53,10 @@ export class WebGpuBackend implements Backend {
   constructor(
     /** For who measures it, or has it do more than this backend does. */
     readonly gpu: GPUDevice,
-    {
-      name,
-      subgroups,
-      subgroupMatrices = false,
-      holdOutputs = false,
-      fallback,
-      bindingBytes = gpu.limits.maxStorageBufferBindingSize,
-    }: WebGpuBackendOptions,
+    options: WebGpuBackendOptions,
   ) {
-    this.device = name;
-    this.holdsOutputs = holdOutputs;
+    this.device = options.name;
+    this.holdsOutputs = options.holdOutputs ?? false;
     const fail = (error: BackendError) => this.#fail(error);
     gpu.addEventListener("uncapturederror", ({ error }) => {
       const kind = "GPUOutOfMemoryError" in globalThis && error instanceof GPUOutOfMemoryError ? "out of memory: " : "";
@@ -94,18 +67,7 @@ export class WebGpuBackend implements Backend {
       fail(new BackendError(`webgpu: ${this.#last()}the device was lost (${reason}): ${message || "no reason given"}`));
     });
     const { limits } = gpu;
-    const kernelLimits: KernelLimits = {
-      fallback,
-      subgroups: subgroups !== undefined,
-      subgroupMatrices,
-      subgroupMin: subgroups?.min ?? 0,
-      subgroupMax: subgroups?.max ?? 0,
-      buffers: limits.maxStorageBuffersPerShaderStage,
-      workgroupSize: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
-      workgroupBytes: limits.maxComputeWorkgroupStorageSize,
-      // Whole vectors.
-      bindingBytes: Math.floor(bindingBytes / 16) * 16,
-    };
+    const kernelLimits = kernelLimitsOf(limits, options);
     this.#stream = new Stream(gpu, { fail });
     this.#memory = new Memory({
       largest: limits.maxBufferSize,
@@ -116,10 +78,7 @@ export class WebGpuBackend implements Backend {
     this.#dispatcher = new Dispatcher({
       stream: this.#stream,
       pipelines: new Pipelines(gpu, {
-        directives: [
-          ...(subgroups === undefined ? [] : ["enable subgroups;"]),
-          ...(subgroupMatrices ? matrixDirectives : []),
-        ],
+        directives: directivesOf(options),
         library,
         uniformBytes: UNIFORM_BYTES,
         fail,
