@@ -205,6 +205,8 @@ async function* deviceSteps(
       unread = [];
       // Ordered before the next step, and not waiting for it: the device goes on while the host takes the tokens in.
       const reading = drawn.read();
+      // Where the next step cannot be ordered, that is the error, and nobody waits for this one.
+      reading.catch(() => undefined);
       // A state that is kept must not run ahead of what has come.
       if (!keep && step + 1 < maxTokens) pending = decoder.next();
       const taken = (await reading).map((draw, i): Taken => {
