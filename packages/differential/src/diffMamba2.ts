@@ -11,6 +11,7 @@ import {
   type MixerOptions,
   type MixerResult,
   type MixerState,
+  type StateDType,
 } from "@diffmamba/ssm";
 import { concat, type DType, linear, type Tensor } from "@diffmamba/tensor";
 import { finish } from "./combine.js";
@@ -91,8 +92,8 @@ export class DiffMamba2 extends Mixer {
     return concat([w1, w2.mul(this.lambda().neg().cast(w2.dtype).reshape(-1, 1))]).cast(dtype);
   }
 
-  override initialState(batch: number): MixerState {
-    return this.inner.initialState(batch);
+  override initialState(batch: number, dtype?: StateDType): MixerState {
+    return this.inner.initialState(batch, dtype);
   }
 
   /** The two branches' tensors, as two mixers would have them: rows, channels and heads of each. */

@@ -12,6 +12,7 @@ import {
   type MixerOptions,
   type MixerResult,
   type MixerState,
+  type StateDType,
   s4dReal,
   zeroState,
 } from "@diffmamba/ssm";
@@ -118,12 +119,13 @@ export class DiffS6 extends Mixer {
     };
   }
 
-  override initialState(batch: number): MixerState {
+  override initialState(batch: number, dtype?: StateDType): MixerState {
     const { dInner, dState } = this;
-    return zeroState(this.outProj.weight, [
+    const shapes = [
       [batch, dInner, this.conv1d.weight.dim(1)],
       [batch, dInner, dState],
       [batch, dInner, dState],
-    ]);
+    ];
+    return zeroState(this.outProj.weight, shapes, dtype);
   }
 }

@@ -13,6 +13,7 @@ import {
   type MixerOptions,
   type MixerResult,
   type MixerState,
+  type StateDType,
   zeroState,
 } from "@diffmamba/ssm";
 import { rmsNorm, ssdScan, type Tensor } from "@diffmamba/tensor";
@@ -155,12 +156,13 @@ export class DiffS6Mamba2 extends Mixer {
     return { y: gated, state: [conv.finalState, finalState] };
   }
 
-  override initialState(batch: number): MixerState {
+  override initialState(batch: number, dtype?: StateDType): MixerState {
     const [channels, width] = this.conv1d.weight.shape;
     const one = [
       [batch, channels, width],
       [batch, this.nHeads, this.headDim, this.dState],
     ];
-    return zeroState(this.outProj.weight, [...one, ...one]);
+    const branch = () => zeroState(this.outProj.weight, one, dtype);
+    return [...branch(), ...branch()];
   }
 }

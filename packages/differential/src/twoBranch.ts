@@ -11,6 +11,7 @@ import {
   type MixerOptions,
   type MixerResult,
   type MixerState,
+  type StateDType,
 } from "@diffmamba/ssm";
 import type { Tensor } from "@diffmamba/tensor";
 import { difference, finish } from "./combine.js";
@@ -35,8 +36,8 @@ abstract class TwoBranch<Branch extends Mixer> extends Mixer {
     return { y: finish(p, this.subln, this.lambdaInit), state: [...first.state, ...second.state] };
   }
 
-  override initialState(batch: number): MixerState {
-    return [...this.m1.initialState(batch), ...this.m2.initialState(batch)];
+  override initialState(batch: number, dtype?: StateDType): MixerState {
+    return [...this.m1.initialState(batch, dtype), ...this.m2.initialState(batch, dtype)];
   }
 }
 

@@ -3,7 +3,7 @@
 
 import { differentialLayers } from "@diffmamba/differential";
 import { Build, Dropout, FeedForward, LayerNorm, Module, RMSNorm } from "@diffmamba/nn";
-import { Mixer, type MixerState } from "@diffmamba/ssm";
+import { Mixer, type MixerState, type StateDType } from "@diffmamba/ssm";
 import { addRmsNorm, keep, recompute, type SequenceOptions, scope, type Tensor } from "@diffmamba/tensor";
 import type { ModelConfig } from "./config.js";
 import { createMixer } from "./mixers.js";
@@ -176,8 +176,8 @@ export class Backbone extends Module {
     return { stream: { x: sum, y: out }, state: [] };
   }
 
-  /** The state before any token, for `batch` rows. The caller owns it. */
-  initialState(batch: number): ModelState {
-    return this.mixers.map((mixer) => mixer.initialState(batch).map((tensor) => keep(tensor)));
+  /** The state before any token, for `batch` rows, the scans' kept in `dtype`. The caller owns it. */
+  initialState(batch: number, dtype?: StateDType): ModelState {
+    return this.mixers.map((mixer) => mixer.initialState(batch, dtype).map((tensor) => keep(tensor)));
   }
 }

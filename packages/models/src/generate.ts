@@ -1,11 +1,12 @@
 // Generation: tokens that follow a prompt, streamed as they are drawn.
 // Knows the state after a prompt, the sampler and the stop filter. Knows no tokenizer: text comes through a callback.
 
+import type { StateDType } from "@diffmamba/ssm";
 import { ValueError } from "@diffmamba/tensor";
 import { DeviceDecoder, drawsOnDevice, type PendingDraws } from "./decode.js";
 import { macrotask } from "./macrotask.js";
 import type { MambaLM } from "./model.js";
-import { type Prompt, prefill, promptRows, readTokens } from "./prefill.js";
+import { checkStateDType, type PrefillOptions, type Prompt, prefill, promptRows, readTokens } from "./prefill.js";
 import { PromptState, type TokenRows } from "./promptState.js";
 import { checkSampling, type Draw, Sampler, type SamplingOptions } from "./sampling.js";
 import { StopFilter } from "./stopStrings.js";
@@ -47,6 +48,11 @@ export interface GenerateOptions extends SamplingOptions {
    * penalty, with `keep` for several rows, and where the backend cannot draw.
    */
   readonly onDevice?: boolean;
+  /**
+   * What the states of the scans are kept in between tokens: see {@link StateDType}. "f32" by default; a prompt state that was given has
+   * its own.
+   */
+  readonly stateDtype?: StateDType;
 }
 
 /** Why a row has ended: at an end token, at a stop string, or at `maxTokens`. */
@@ -126,9 +132,18 @@ function check(model: MambaLM, batch: number, prompt: Prompt | PromptState, opti
   if (typeof seed !== "number" && seed.length !== batch) {
     throw new ValueError(`generate: there are ${seed.length} seeds for ${batch} rows; give one a row, or a number.`);
   }
+  checkStateDType("generate", options.stateDtype);
+  if (options.stateDtype !== undefined && prompt instanceof PromptState) {
+    throw new ValueError("generate: stateDtype is for tokens; a prompt state has its own. Give it to prefill.");
+  }
   if (keep && !(prompt instanceof PromptState)) {
     throw new ValueError("generate: keep is for a prompt state; tokens leave nothing behind. Make one with prefill.");
   }
+}
+
+/** Of the options what a prompt is read with. */
+function prefillOptions({ signal, stateDtype }: GenerateOptions): PrefillOptions {
+  return { ...(signal && { signal }), ...(stateDtype && { stateDtype }) };
 }
 
 /**
@@ -189,7 +204,7 @@ async function* deviceSteps(
   const { maxTokens = 256, signal, keep = false } = options;
   const eos = listOf(options.eos);
   const { training } = model;
-  const state = prompt instanceof PromptState ? prompt : await prefill(model, prompt, { ...(signal && { signal }) });
+  const state = prompt instanceof PromptState ? prompt : await prefill(model, prompt, prefillOptions(options));
   let decoder: DeviceDecoder | undefined;
   let pending: PendingDraws | undefined;
   let unread: TokenRows = [];
@@ -234,7 +249,7 @@ async function* steps(
 ): AsyncGenerator<GenerateStep, void, undefined> {
   const { maxTokens = 256, signal, keep = false } = options;
   const eos = listOf(options.eos);
-  const state = prompt instanceof PromptState ? prompt : await prefill(model, prompt, { ...(signal && { signal }) });
+  const state = prompt instanceof PromptState ? prompt : await prefill(model, prompt, prefillOptions(options));
   /** Tokens that came and are still to be read. */
   let unread: TokenRows = [];
   const read = () => {

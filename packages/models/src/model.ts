@@ -4,7 +4,7 @@
 import { DiffMamba, DiffMamba2, DiffMamba2E, DiffS6Mamba2 } from "@diffmamba/differential";
 import type { FileSystem } from "@diffmamba/files";
 import { Build, type BuildOptions, type Clock, LayerNorm, Module, RMSNorm } from "@diffmamba/nn";
-import { type Mixer, replaceState, stepOptions } from "@diffmamba/ssm";
+import { type Mixer, replaceState, type StateDType, stepOptions } from "@diffmamba/ssm";
 import { type CrossEntropyOptions, noGrad, scope, type Tensor, ValueError } from "@diffmamba/tensor";
 import { AdaptiveVocabulary } from "./adaptive.js";
 import { Backbone, type BackboneOptions, type ModelState } from "./backbone.js";
@@ -132,9 +132,9 @@ export class MambaLM extends Module {
     );
   }
 
-  /** The state before any token, for `batch` rows. The caller owns it. */
-  initialState(batch: number): ModelState {
-    return this.backbone.initialState(batch);
+  /** The state before any token, for `batch` rows, the scans' kept in `dtype`. The caller owns it. */
+  initialState(batch: number, dtype?: StateDType): ModelState {
+    return this.backbone.initialState(batch, dtype);
   }
 
   /**

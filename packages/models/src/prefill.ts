@@ -1,7 +1,7 @@
 // Reading tokens into a state: a prompt in pieces, so that its length costs time but no memory, or one token a row.
 // Knows the model's run and its head. Knows no sampling and no text.
 
-import { replaceState, stepOptions } from "@diffmamba/ssm";
+import { replaceState, type StateDType, stepOptions } from "@diffmamba/ssm";
 import { noGrad, scope, ValueError } from "@diffmamba/tensor";
 import { macrotask } from "./macrotask.js";
 import type { MambaLM } from "./model.js";
@@ -15,6 +15,14 @@ export interface PrefillOptions {
   readonly signal?: AbortSignal;
   /** Tokens of a row read at a time, which bounds the memory; 512 by default. */
   readonly pieceLength?: number;
+  /** What the states of the scans are kept in between tokens: see {@link StateDType}. "f32" by default. */
+  readonly stateDtype?: StateDType;
+}
+
+/** @throws ValueError unless it is one of those there are */
+export function checkStateDType(op: string, dtype: StateDType | undefined): void {
+  if (dtype === undefined || dtype === "f32" || dtype === "bf16" || dtype === "f16") return;
+  throw new ValueError(`${op}: stateDtype is ${dtype}; it must be "f32", "bf16" or "f16".`);
 }
 
 function isBatch(prompt: Prompt): prompt is readonly ArrayLike<number>[] {
@@ -42,11 +50,12 @@ export function promptRows(model: MambaLM, prompt: Prompt): TokenRows {
 
 /**
  * Reads a prompt: the state after it and the logits of what follows. The caller owns the value.
- * @throws ValueError for an empty prompt, and for a token outside the vocabulary
+ * @throws ValueError for an empty prompt, and for a token outside the vocabulary; DTypeError where the device lacks `stateDtype`
  */
 export async function prefill(model: MambaLM, prompt: Prompt, options: PrefillOptions = {}): Promise<PromptState> {
   const rows = promptRows(model, prompt);
-  const state = PromptState.empty(model, rows.length);
+  checkStateDType("prefill", options.stateDtype);
+  const state = PromptState.empty(model, rows.length, options.stateDtype);
   try {
     await extend(model, state, rows, options);
   } catch (error) {
@@ -65,7 +74,7 @@ export async function extend(
   model: MambaLM,
   state: PromptState,
   prompt: Prompt,
-  { signal, pieceLength = 512 }: PrefillOptions = {},
+  { signal, pieceLength = 512 }: Omit<PrefillOptions, "stateDtype"> = {},
 ): Promise<void> {
   const rows = promptRows(model, prompt);
   if (rows.length !== state.batch) {

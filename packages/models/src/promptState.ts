@@ -3,6 +3,7 @@
 // Knows tensors and safetensors files. Knows a model's shapes, but neither its layers nor how a token is drawn.
 
 import type { FileSystem } from "@diffmamba/files";
+import type { StateDType } from "@diffmamba/ssm";
 import { type HostTensor, keep, noGrad, scope, type Tensor, ValueError } from "@diffmamba/tensor";
 import type { ModelState } from "./backbone.js";
 import { FormatError } from "./formats/errors.js";
@@ -31,12 +32,12 @@ export class PromptState {
   }
 
   /** Before any token: zeros, or what the model has learned. */
-  static empty(model: MambaLM, batch: number): PromptState {
+  static empty(model: MambaLM, batch: number, stateDtype?: StateDType): PromptState {
     const dtype = model.parameters()[0].dtype === "f64" ? "f64" : "f32";
     return scope(() => {
       const logits = model.device.zeros([batch, model.config.vocabSize], dtype);
       return new PromptState(
-        model.initialState(batch),
+        model.initialState(batch, stateDtype),
         logits,
         Array.from({ length: batch }, () => []),
       );
@@ -117,7 +118,12 @@ export class PromptState {
     const file = await SafetensorsFile.open(files, path);
     if (file.metadata.get("format") !== format) throw new FormatError(path, "holds no state after a prompt.");
     const tokens = readRows(path, (await file.read("lengths")).data, (await file.read("tokens")).data);
-    const result = PromptState.empty(model, tokens.length);
+    const types = file.names.filter((name) => name.startsWith("state.")).map((name) => file.describe(name).dtype);
+    const result = PromptState.empty(
+      model,
+      tokens.length,
+      types.find((type) => type === "bf16" || type === "f16"),
+    );
     try {
       const wanted = named(result.state, result.logits);
       for (const name of file.names) {

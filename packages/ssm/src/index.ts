@@ -11,6 +11,7 @@ export {
   type MixerResult,
   type MixerState,
   replaceState,
+  type StateDType,
   stepOptions,
   zeroState,
 } from "./mixer.js";

@@ -5,7 +5,15 @@ import { Build, Derived, type Initializer, init, Linear, type Parameter } from "
 import { linear, selectiveScan, type Tensor } from "@diffmamba/tensor";
 import { CausalConv1d } from "./conv.js";
 import { type DtRange, dtBias, s4dReal } from "./init.js";
-import { chunks, Mixer, type MixerOptions, type MixerResult, type MixerState, zeroState } from "./mixer.js";
+import {
+  chunks,
+  Mixer,
+  type MixerOptions,
+  type MixerResult,
+  type MixerState,
+  type StateDType,
+  zeroState,
+} from "./mixer.js";
 
 export interface MambaOptions extends DtRange {
   readonly dModel: number;
@@ -114,13 +122,14 @@ export class Mamba extends Mixer {
     return { y: this.outProj.forward(y), state: [conv.finalState, finalState] };
   }
 
-  override initialState(batch: number): MixerState {
+  override initialState(batch: number, dtype?: StateDType): MixerState {
     const { dInner, dState } = this;
     const width = this.conv1d.weight.dim(1);
-    const state = zeroState(this.aLog, [
+    const shapes = [
       [batch, dInner, width],
       [batch, dInner, dState],
-    ]);
+    ];
+    const state = zeroState(this.aLog, shapes, dtype);
     if (this.learnedState !== undefined) state[1].assign(this.learnedState);
     return state;
   }

@@ -5,7 +5,15 @@ import { Build, Derived, type Initializer, init, Linear, type Parameter, RMSNorm
 import { concat, rmsNorm, ssdScan, type Tensor } from "@diffmamba/tensor";
 import { CausalConv1d } from "./conv.js";
 import { type DtRange, dtBias, logUniform } from "./init.js";
-import { chunks, Mixer, type MixerOptions, type MixerResult, type MixerState, zeroState } from "./mixer.js";
+import {
+  chunks,
+  Mixer,
+  type MixerOptions,
+  type MixerResult,
+  type MixerState,
+  type StateDType,
+  zeroState,
+} from "./mixer.js";
 
 export interface Mamba2Options extends DtRange {
   readonly dModel: number;
@@ -173,13 +181,14 @@ export class Mamba2 extends Mixer {
     return { y, state: [conv.finalState, scan.finalState] };
   }
 
-  override initialState(batch: number): MixerState {
+  override initialState(batch: number, dtype?: StateDType): MixerState {
     const { nHeads, headDim, dState } = this;
     const [channels, width] = this.conv1d.weight.shape;
-    const state = zeroState(this.aLog, [
+    const shapes = [
       [batch, channels, width],
       [batch, nHeads, headDim, dState],
-    ]);
+    ];
+    const state = zeroState(this.aLog, shapes, dtype);
     if (this.learnedState !== undefined) state[1].assign(this.learnedState);
     return state;
   }

@@ -3,10 +3,17 @@
 // Knows tensors and modules. Knows no single mixer.
 
 import { Module } from "@diffmamba/nn";
-import { keep, noGrad, type SequenceOptions, scope, type Tensor } from "@diffmamba/tensor";
+import { type DType, keep, noGrad, type SequenceOptions, scope, type Tensor } from "@diffmamba/tensor";
 
 /**
- * The state of a mixer after a token, f32: a convolution's last W inputs (B, C, W), then the scan's state, and so on for a
+ * What the states of scans are kept in between tokens. "f32" (f64 in a model of f64) is exact. 16 bits are half of the memory, and of the
+ * bytes that a token of many rows is bound by; each token then rounds the state once, to 8 bits of it in bf16 and 11 in f16, while all
+ * arithmetic stays in f32. state-spaces/mamba keeps states in the model's type: in bf16 where that is bf16.
+ */
+export type StateDType = "f32" | "bf16" | "f16";
+
+/**
+ * The state of a mixer after a token, f32 but for what {@link StateDType} says of scans: a convolution's last W inputs (B, C, W), then the scan's state, and so on for a
  * mixer of several branches. The first axis of each is the batch.
  */
 export type MixerState = readonly Tensor[];
@@ -27,8 +34,8 @@ export abstract class Mixer extends Module {
   /** x (B, L, D) -> y (B, L, D) and the state after it. */
   abstract run(x: Tensor, options?: MixerOptions): MixerResult;
 
-  /** The state before any token, for `batch` rows. The caller owns it. */
-  abstract initialState(batch: number): MixerState;
+  /** The state before any token, for `batch` rows, the scans' kept in `dtype`. The caller owns it. */
+  abstract initialState(batch: number, dtype?: StateDType): MixerState;
 
   /** x (B, L, D) -> (B, L, D) */
   forward(x: Tensor, options: MixerOptions = {}): Tensor {
@@ -65,8 +72,13 @@ export function chunks(chunkSize: number | undefined): { readonly chunkSize?: nu
   return chunkSize === undefined ? {} : { chunkSize };
 }
 
-/** Zero states of these shapes, owned by the caller. */
-export function zeroState(like: Tensor, shapes: readonly (readonly number[])[]): MixerState {
-  const dtype = like.dtype === "f64" ? "f64" : "f32";
-  return shapes.map((shape) => keep(like.device.zeros(shape, dtype)));
+/** Zero states of a convolution and of the scans after it, of these shapes, owned by the caller. */
+export function zeroState(
+  like: Tensor,
+  [convolution, ...scans]: readonly (readonly number[])[],
+  dtype: StateDType = "f32",
+): MixerState {
+  const exact = like.dtype === "f64" ? "f64" : "f32";
+  const zeros = (shape: readonly number[], type: DType) => keep(like.device.zeros(shape, type));
+  return [zeros(convolution, exact), ...scans.map((shape) => zeros(shape, dtype === "f32" ? exact : dtype))];
 }

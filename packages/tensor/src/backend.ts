@@ -115,6 +115,11 @@ export interface Backend {
   heldBytes(): number;
   /** Tokens a chunk that its scans are fastest with, where the caller does not care; 64 by default. */
   readonly chunkSizes?: { readonly ssdScan?: number; readonly selectiveScan?: number };
+  /**
+   * Whether `ssdScan` and `selectiveScan` of a single token take the state in bf16 or f16, and leave it so, rounded to nearest after y was
+   * made of it in f32. Elsewhere it is widened before and rounded after.
+   */
+  readonly narrowStates?: boolean;
   /** Whether `matmul` takes a bias. Elsewhere it is added by a pass of its own. */
   readonly addsBias?: boolean;
   /** True where time is dearer than memory: outputs that backward could have made again are held for it instead. */

@@ -24,6 +24,11 @@ export function isFloat(dtype: DType): boolean {
   return dtype !== "i32" && dtype !== "u8";
 }
 
+/** True for the floats of 16 bits. */
+export function isHalf(dtype: DType | undefined): boolean {
+  return dtype === "bf16" || dtype === "f16";
+}
+
 /** A typed array of `length` elements over `buffer` from `byteOffset`, which must be aligned to the element. */
 export function typedArray(dtype: DType, buffer: ArrayBufferLike, byteOffset: number, length: number): TypedArray {
   switch (dtype) {

@@ -2,11 +2,12 @@
 // it gives, what it saves) into a call: layouts are checked or copied, outputs made, kernels run, the tape told.
 // Knows no single routine.
 
-import type { DType } from "./dtype.js";
+import { type DType, isHalf } from "./dtype.js";
 import { BackendError, DTypeError, formatShape, LifetimeError, ShapeError } from "./errors.js";
 import { rowPitch, sizeOf } from "./layout.js";
 import { floats, needsFloat, needsI32, type OpSpec, sameDevice, statisticsType } from "./op.js";
 import type { RoutineKernels } from "./routineKernels.js";
+import { scope } from "./scope.js";
 import { noGrad, record, records } from "./tape.js";
 import type { Tensor } from "./tensor.js";
 import type { View } from "./view.js";
@@ -23,14 +24,17 @@ export interface InputRule {
   readonly row: number | "whole";
   /** True where the kernel wants the leading axes as one: (R, row). */
   readonly flat?: boolean;
-  /** "main" shares the type of the first input; "statistic" is f32, or f64 with f64; "i32" an index. */
-  readonly type: "main" | "statistic" | "i32";
+  /**
+   * "main" shares the type of the first input; "statistic" is f32, or f64 with f64; "state" is that too, or a recurrent state that is
+   * kept in 16 bits between tokens; "i32" an index.
+   */
+  readonly type: "main" | "statistic" | "state" | "i32";
 }
 
-/** Shape of an output; its type as for inputs. */
+/** Shape of an output; its type as for inputs, of a "state" that of `initialState` where it is given. */
 export interface OutputRule {
   readonly shape: readonly number[];
-  readonly type: "main" | "statistic";
+  readonly type: "main" | "statistic" | "state";
 }
 
 export type TensorMap = Readonly<Record<string, Tensor | undefined>>;
@@ -67,9 +71,11 @@ function checkType(op: string, name: string, x: Tensor, rule: InputRule, main: T
     return;
   }
   needsFloat(op, x, name);
+  if (rule.type === "state" && isHalf(x.dtype)) return;
   const wanted = rule.type === "main" ? main.dtype : statisticsType(main.dtype);
-  if (x.dtype !== wanted)
-    throw new DTypeError(`${op}: ${name} is ${x.dtype}; with ${main.dtype} inputs it must be ${wanted}.`);
+  if (x.dtype === wanted) return;
+  const known = rule.type === "state" ? `${wanted}, bf16 or f16` : wanted;
+  throw new DTypeError(`${op}: ${name} is ${x.dtype}; with ${main.dtype} inputs it must be ${known}.`);
 }
 
 /** The tensor itself if its layout is what the kernel takes, else a contiguous copy (an op, so gradients flow). */
@@ -124,13 +130,22 @@ export function runRoutine<Options>(
     const why = !isHere ? "is missing" : "must be contiguous, and outside a tape";
     throw new LifetimeError(`${op}: ${output} replaces ${input}, which ${why}.`);
   }
+  const narrow =
+    isHalf(inputs.initialState?.dtype) &&
+    !takesNarrow(
+      main,
+      differentiable.map((name) => inputs[name]),
+    );
+  if (narrow) return withWideState(spec, inputs, options, "finalState" in replaces);
   const omits = spec.mayOmitSaves && !records(differentiable.map((name) => inputs[name])) ? spec.saves : [];
   const rules = Object.entries(spec.outputs(inputs, options)).filter(([name]) => !omits.includes(name));
   const see = (tensors: Readonly<Record<string, Tensor>>, seen: Readonly<Record<string, InputRule>>) =>
     Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, kernelView(x, seen[name])]));
   const forward = (from: Readonly<Record<string, Tensor>>): Record<string, Tensor> => {
     const { device, dtype } = from[names[0]];
-    const typeOf = (rule: OutputRule): DType => (rule.type === "main" ? dtype : statisticsType(dtype));
+    const stateType = from.initialState?.dtype ?? statisticsType(dtype);
+    const typeOf = ({ type }: OutputRule): DType =>
+      type === "main" ? dtype : type === "state" ? stateType : statisticsType(dtype);
     const made = rules.map(([name, rule]) => {
       const place = name in replaces ? from[replaces[name]].alias() : device.empty(rule.shape, typeOf(rule));
       return [name, place] as const;
@@ -179,6 +194,32 @@ export function runRoutine<Options>(
   });
   drop(spec.saves, outputs);
   return outputs;
+}
+
+/** Whether the kernels have a state of 16 bits as it is: of a single token, where nothing is kept for backward. */
+function takesNarrow(main: Tensor, differentiable: readonly Tensor[]): boolean {
+  return Boolean(main.device.backend.narrowStates) && main.shape[1] === 1 && !records(differentiable);
+}
+
+/**
+ * A routine whose state is kept in 16 bits, by kernels that have it in f32: widened before, rounded to nearest after. Gradients flow
+ * through the rounding as if it were not there.
+ */
+function withWideState<Options>(
+  spec: RoutineSpec<Options>,
+  inputs: Readonly<Record<string, Tensor>>,
+  options: Options,
+  replaces: boolean,
+): Record<string, Tensor> {
+  const { initialState: state, ...others } = inputs;
+  return scope(() => {
+    const main = Object.values(others)[0];
+    const wide = { ...others, initialState: state.cast(statisticsType(main.dtype)) };
+    const outputs = runRoutine(spec, wide, options);
+    const rounded = outputs.finalState.cast(state.dtype);
+    if (replaces) state.assign(rounded);
+    return { ...outputs, finalState: replaces ? state.alias() : rounded };
+  });
 }
 
 /** Disposes of outputs that only backward wants. */

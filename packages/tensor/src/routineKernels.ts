@@ -4,7 +4,8 @@
 import type { View } from "./view.js";
 
 /**
- * Recurrent state, packing and padding that every sequence routine takes. Where the sequences have a single token, the output
+ * Recurrent state, packing and padding that every sequence routine takes. The state is f32; of a single
+ * token also bf16 or f16, where the backend says `narrowStates`. Where the sequences have a single token, the output
  * `finalState` may be the very view that `initialState` is: the state is then replaced in place.
  */
 export interface SequenceInputs {

@@ -84,7 +84,8 @@ async function take(tensor: Tensor): Promise<HostTensor> {
   }
 }
 
-async function takeAll(tensors: Tensors): Promise<Record<string, HostTensor>> {
+/** The content of each, after which it is disposed. */
+export async function takeAll(tensors: Tensors): Promise<Record<string, HostTensor>> {
   const taken: Record<string, HostTensor> = {};
   for (const [name, tensor] of Object.entries(tensors)) taken[name] = await take(tensor);
   return taken;

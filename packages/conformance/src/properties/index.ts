@@ -3,6 +3,7 @@
 
 import { compositionProperties } from "./compositions.js";
 import { markovProperties } from "./markov.js";
+import { narrowStateProperties } from "./narrowStates.js";
 import type { Property } from "./property.js";
 import { sequenceProperties } from "./sequences.js";
 import { valueProperties } from "./values.js";
@@ -10,6 +11,7 @@ import { valueProperties } from "./values.js";
 /** Every property. */
 export const properties: readonly Property[] = [
   ...sequenceProperties,
+  ...narrowStateProperties,
   ...compositionProperties,
   ...valueProperties,
   ...markovProperties,

@@ -25,7 +25,7 @@ export interface SelectiveScanInputs {
   readonly z?: Tensor;
   /** (D,) */
   readonly deltaBias?: Tensor;
-  /** (B, D, N), f32; zeros by default. */
+  /** (B, D, N), f32, or kept in bf16 or f16 between calls; zeros by default. */
   readonly initialState?: Tensor;
 }
 
@@ -47,7 +47,7 @@ const spec: RoutineSpec<KernelOptions> = {
     D: { row: "whole", type: "statistic" },
     z: { row: 1, type: "main" },
     deltaBias: { row: "whole", type: "statistic" },
-    initialState: { row: "whole", type: "statistic" },
+    initialState: { row: "whole", type: "state" },
     ...sequenceInputs,
   },
   required: ["u", "delta", "A", "B", "C"],
@@ -71,13 +71,13 @@ const spec: RoutineSpec<KernelOptions> = {
     const chunks = Math.ceil(length / chunkSize);
     return {
       y: { shape: u.shape, type: "main" },
-      finalState: { shape: [batch, channels, state], type: "statistic" },
+      finalState: { shape: [batch, channels, state], type: "state" },
       states: { shape: [batch, chunks, channels, state], type: "statistic" },
     };
   },
   rows: {
     y: { row: 1, type: "main" },
-    finalState: { row: "whole", type: "statistic" },
+    finalState: { row: "whole", type: "state" },
     states: { row: "whole", type: "statistic" },
   },
   returns: ["y", "finalState"],
@@ -94,7 +94,8 @@ export function checkChunkSize(op: string, chunkSize: number): number {
   return chunkSize;
 }
 
-/** -> y (B, L, D) and the state after each row, finalState (B, D, N), f32. @throws ShapeError, DTypeError */
+/** -> y (B, L, D) and the state after each row, finalState (B, D, N), of the type of initialState, else f32: the
+ * arithmetic is in f32, and what is kept in 16 bits is rounded to nearest once, at the end. @throws ShapeError, DTypeError */
 export function selectiveScan(
   inputs: SelectiveScanInputs,
   {

@@ -26,7 +26,7 @@ export interface SsdInputs {
   readonly z?: Tensor;
   /** (H,) */
   readonly dtBias?: Tensor;
-  /** (B, H, P, N), f32; zeros by default. */
+  /** (B, H, P, N), f32, or kept in bf16 or f16 between calls; zeros by default. */
   readonly initialState?: Tensor;
 }
 
@@ -50,7 +50,7 @@ const spec: RoutineSpec<KernelOptions> = {
     D: { row: "whole", type: "statistic" },
     z: { row: 2, type: "main" },
     dtBias: { row: "whole", type: "statistic" },
-    initialState: { row: "whole", type: "statistic" },
+    initialState: { row: "whole", type: "state" },
     ...sequenceInputs,
   },
   required: ["x", "dt", "A", "B", "C"],
@@ -73,13 +73,13 @@ const spec: RoutineSpec<KernelOptions> = {
     const chunks = Math.ceil(length / chunkSize);
     return {
       y: { shape: x.shape, type: "main" },
-      finalState: { shape: [batch, heads, headDim, state], type: "statistic" },
+      finalState: { shape: [batch, heads, headDim, state], type: "state" },
       states: { shape: [batch, chunks, heads, headDim, state], type: "statistic" },
     };
   },
   rows: {
     y: { row: 2, type: "main" },
-    finalState: { row: "whole", type: "statistic" },
+    finalState: { row: "whole", type: "state" },
     states: { row: "whole", type: "statistic" },
   },
   returns: ["y", "finalState"],
@@ -89,7 +89,8 @@ const spec: RoutineSpec<KernelOptions> = {
   recomputes: "decays and C B^T of each chunk",
 };
 
-/** -> y (B, L, H, P) and the state after each row, finalState (B, H, P, N), f32. @throws ShapeError, DTypeError */
+/** -> y (B, L, H, P) and the state after each row, finalState (B, H, P, N), of the type of initialState, else f32: the
+ * arithmetic is in f32, and what is kept in 16 bits is rounded to nearest once, at the end. @throws ShapeError, DTypeError */
 export function ssdScan(
   inputs: SsdInputs,
   {
