@@ -196,6 +196,26 @@ describeWithDevice("the WebGPU backend", (device) => {
     expect(wrong).toBe(-1);
   });
 
+  it("binds no more from step to step where numbers change, and mixes up none of them", async () => {
+    const backend = backendOf(device());
+    using rate = device().zeros([]);
+    using seen = device().zeros([400]);
+    const made = vi.spyOn(backend.gpu, "createBindGroup");
+    const step = async (i: number) => {
+      rate.fillInPlace(i);
+      using place = seen.slice(0, i, i + 1);
+      // Several to a batch, so that one is not given the numbers of another that waits beside it.
+      backend.kernels.copy(rate.reshape(1).view(), place.view());
+      if (i % 3 === 0) await rate.item();
+    };
+    for (let i = 0; i < 300; i++) await step(i);
+    const before = made.mock.calls.length;
+    for (let i = 300; i < 400; i++) await step(i);
+    expect(made.mock.calls.length).toBe(before);
+    made.mockRestore();
+    expect(await values(seen)).toEqual(Array.from({ length: 400 }, (_, i) => i));
+  });
+
   it("a lack of memory is an error with the kernel that was called last and what is held, now and from then on", async () => {
     const { device: full, gpu } = await another();
     const x = full.ones([1024]);

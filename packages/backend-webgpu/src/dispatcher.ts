@@ -65,12 +65,12 @@ export class Dispatcher {
     const { stream } = this.options;
     const pipeline = this.#pipeline(dispatch, uses, uniforms);
     const leaders = uses.filter((use) => use.leader === use);
-    const group = stream.bindings.group(pipeline.layout, leaders, (words, floats, at) =>
-      putUniforms(pipeline, uses, uniforms, { words, floats, at }),
-    );
+    const { bindings, batch } = stream;
+    const put = (words: Uint32Array, floats: Float32Array, at: number) =>
+      putUniforms(pipeline, uses, uniforms, { words, floats, at });
+    const group = bindings.group(pipeline.layout, leaders, put, stream.recording ? undefined : batch);
     const { gridSize } = this.options;
     const rows = Math.ceil(groups / gridSize);
-    const { batch } = stream;
     for (const { slab } of uses) slab.usedBy = batch;
     stream.dispatch({ pipeline, group, x: rows === 1 ? groups : Math.ceil(groups / rows), y: rows });
   }

@@ -3,7 +3,7 @@
 // Knows pipelines, bind groups and GPU buffers. Knows no tensor and no kernel.
 
 import { BackendError } from "@diffmamba/tensor";
-import { Bindings } from "./bindings.js";
+import { Bindings, type Sending } from "./bindings.js";
 import type { Pipeline } from "./pipelines.js";
 
 /** Dispatches of a batch, after which it is submitted: enough to hide what a submit costs, and few enough to begin soon. */
@@ -50,6 +50,7 @@ interface Part {
 }
 
 class Batch {
+  readonly sending = { sent: false };
   readonly writes: HostWrite[] = [];
   readonly commands: Command[] = [];
   readonly destroyed: GPUBuffer[] = [];
@@ -83,8 +84,12 @@ export class Stream {
   }
 
   /** The batch that is being collected. */
-  get batch(): object {
-    return this.#batch;
+  get batch(): Sending {
+    return this.#batch.sending;
+  }
+
+  get recording(): boolean {
+    return this.#recording !== undefined;
   }
 
   /** Where the next dispatch finds what it binds. */
@@ -119,7 +124,7 @@ export class Stream {
 
   /** Enqueues a write from the host. `usedBy`: the last batch that names the buffer. */
   write(gpu: GPUBuffer, offset: number, bytes: Uint8Array, usedBy: object | undefined): void {
-    if (usedBy === this.#batch) this.flush();
+    if (usedBy === this.#batch.sending) this.flush();
     if (this.#waiting.length === 0) this.device.queue.writeBuffer(gpu, offset, bytes as Uint8Array<ArrayBuffer>);
     else this.#batch.writes.push({ gpu, offset, bytes: bytes.slice() });
   }
@@ -209,6 +214,7 @@ export class Stream {
 
   #submit(batch: Batch): void {
     const { queue } = this.device;
+    batch.sending.sent = true;
     try {
       for (const { gpu, offset, bytes } of batch.writes) queue.writeBuffer(gpu, offset, bytes);
       if (batch.commands.length > 0) queue.submit([this.#encode(batch.commands)]);
