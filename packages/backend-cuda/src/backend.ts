@@ -54,6 +54,7 @@ export class CudaBackend implements Backend {
   readonly holdsData = true;
   readonly prefersRecording = true;
   readonly addsBias = true;
+  readonly narrowStates = true;
   /**
    * Mamba-2: few states are kept, and made again within a chunk in the time that reading more would take. Mamba: states as often as its
    * backward pass starts from one, which saves a second pass over the tokens.

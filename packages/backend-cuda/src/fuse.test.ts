@@ -89,11 +89,11 @@ const convolve = (x: View, channels: number, y = view([x.shape[0], 1, channels])
 };
 
 /** A layer of Mamba-2 as its routines run: D 768, 24 heads of 64, N 128. */
-function mamba2(batch: number): void {
+function mamba2(batch: number, stateType: DType = "f32"): void {
   const { normed } = addNorm(view([batch, 768], "f32"), view([batch, 768]));
   const packed = product(normed, 3352);
   const mixed = convolve(columns(packed, 1536, [batch, 1, 1792]), 1792);
-  const [y, state] = [view([batch, 1, 24, 64]), view([batch, 24, 64, 128], "f32")];
+  const [y, state] = [view([batch, 1, 24, 64]), view([batch, 24, 64, 128], stateType)];
   const of = (from: number, shape: readonly number[]): View => {
     return { ...mixed, shape, strides: [1792, 1792, shape[3], 1], offset: mixed.offset + from };
   };
@@ -123,13 +123,13 @@ function mamba2(batch: number): void {
 }
 
 /** A layer of Mamba: D 768, 1536 channels, N 16, rank 48. */
-function mamba(batch: number): void {
+function mamba(batch: number, stateType: DType = "f32"): void {
   const { normed } = addNorm(view([batch, 768], "f32"), view([batch, 768]));
   const packed = product(normed, 3072);
   const u = convolve(columns(packed, 0, [batch, 1, 1536]), 1536);
   const shared = product({ ...u, shape: [batch, 1536], strides: [1536, 1] }, 80);
   const delta = product(columns(shared, 0, [batch, 48]), 1536);
-  const [y, state] = [view([batch, 1, 1536]), view([batch, 1536, 16], "f32")];
+  const [y, state] = [view([batch, 1, 1536]), view([batch, 1536, 16], stateType)];
   kernels.selectiveScan(
     {
       u,
@@ -168,6 +168,16 @@ describe("a token's launches", () => {
       "product_scan_bf16_16",
       "matmul_skinny1x1_bf16",
     ]);
+  });
+
+  it("are as many where states are kept in 16 bits", () => {
+    mamba2(1, "bf16");
+    mamba(1, "f16");
+    expect(names().filter((name) => name.includes("state"))).toEqual([
+      "ssd_single_bf16_state_bf16_128",
+      "product_scan_bf16_state_f16_16",
+    ]);
+    expect(emitted.length).toBe(7);
   });
 
   it("stay as they are for more rows than a product by warps takes", () => {

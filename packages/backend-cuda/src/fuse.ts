@@ -74,7 +74,13 @@ function productFeeds(product: Link, scan: Maybe): boolean {
   const [delta, seq, lengths, start, states, fine] = [1, 9, 10, 11, 13, 14].map((i) => scan.numbers[i]);
   const [deltaPitch, length, channels, dState] = [17, 22, 23, 24].map((i) => scan.numbers[i]);
   const plain = [seq, lengths, start, states, fine].every((address) => address === 0) && length === 1;
-  const fits = plain && delta === out && channels === n && rows === scan.rows && rows <= FEW_ROWS && dState % 4 === 0;
+  const fits =
+    plain &&
+    delta === out &&
+    channels === n &&
+    rows === scan.rows &&
+    rows <= FEW_ROWS &&
+    (dState * scan.stateBytes) % 16 === 0;
   if (!fits || accumulate || (isF32 && product.type !== "f32") || (rows > 1 && deltaPitch !== pitch)) return false;
   const others = scan.reads.filter((_, i) => i !== 1);
   return disjoint([...product.reads, ...others], [...product.writes, ...scan.writes]);
@@ -110,7 +116,8 @@ function normedProduct(held: readonly Maybe[], multiprocessors: number): Fused |
 function productScan([product, scan]: readonly Maybe[]): Fused | undefined {
   if (product === undefined || scan === undefined || !productFeeds(product, scan)) return undefined;
   const args = [...product.args, ...scan.args];
-  return { launch: { ...scan.launch, kernel: `product_scan_${scan.type}_16`, args }, count: 2 };
+  const kernel = scan.launch.kernel.replace("selective_scan_step", "product_scan");
+  return { launch: { ...scan.launch, kernel, args }, count: 2 };
 }
 
 /** A launch in place of so many. */

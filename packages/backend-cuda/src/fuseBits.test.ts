@@ -45,6 +45,7 @@ function around(
   convolved: number,
   packed: number,
   stateShape: readonly number[],
+  stateType: DType,
 ) {
   const inWeight = noise(device, [packed, D], 0.1, dtype);
   const outWeight = noise(device, [D, INNER], 0.1, dtype);
@@ -56,14 +57,14 @@ function around(
     x: noise(device, [rows, 1, D], 1),
     y: noise(device, [rows, 1, D], 1, dtype),
     convState: noise(device, [rows, convolved, W], 1),
-    state: noise(device, [rows, ...stateShape], 1),
+    state: noise(device, [rows, ...stateShape], 1, stateType),
     A: noise(device, stateShape.length === 3 ? [HEADS] : [INNER, 16], 0.1).sub(1),
   };
 }
 
-function mamba2(device: Device, rows: number, dtype: DType): Layer {
+function mamba2(device: Device, rows: number, dtype: DType, stateType: DType): Layer {
   const convolved = INNER + 2 * N;
-  const all = around(device, rows, dtype, convolved, INNER + convolved + HEADS, [HEADS, P, N]);
+  const all = around(device, rows, dtype, convolved, INNER + convolved + HEADS, [HEADS, P, N], stateType);
   const { x, y, convState, state, filter, bias, A, normWeight, inWeight, outWeight } = all;
   const gate = noise(device, [INNER], 1, dtype);
   const skip = noise(device, [HEADS], 1);
@@ -92,8 +93,8 @@ function mamba2(device: Device, rows: number, dtype: DType): Layer {
   return { x, y, convState, state, step };
 }
 
-function mamba(device: Device, rows: number, dtype: DType): Layer {
-  const all = around(device, rows, dtype, INNER, 2 * INNER, [INNER, 16]);
+function mamba(device: Device, rows: number, dtype: DType, stateType: DType): Layer {
+  const all = around(device, rows, dtype, INNER, 2 * INNER, [INNER, 16], stateType);
   const { x, y, convState, state, filter, bias, A, normWeight, inWeight, outWeight } = all;
   const rank = 16;
   const stepWeight = noise(device, [INNER, rank], 0.1, dtype);
@@ -127,18 +128,19 @@ describe.skipIf(!availability.available)("a token's launches together", () => {
   afterAll(() => void vi.unstubAllEnvs());
   const kinds = { mamba2, mamba };
   for (const name of ["mamba2", "mamba"] as const) {
-    for (const [dtype, rows] of [
-      ["bf16", 1],
-      ["bf16", 3],
-      ["f16", 8],
-      ["f32", 2],
-      ["f32", 5],
+    for (const [dtype, rows, stateType] of [
+      ["bf16", 1, "f32"],
+      ["bf16", 3, "f32"],
+      ["bf16", 2, "bf16"],
+      ["f16", 8, "f32"],
+      ["f32", 2, "f32"],
+      ["f32", 5, "f16"],
     ] as const) {
-      it(`have their bits one by one in a ${name} layer, in ${dtype} for ${rows} rows, and the same ones twice`, async () => {
+      it(`have their bits one by one in a ${name} layer, in ${dtype} with states in ${stateType} for ${rows} rows, and the same ones twice`, async () => {
         const results: Float32Array[][] = [];
         for (const recorded of [false, true, true]) {
           const device = await cuda();
-          const layer = kinds[name](device, rows, dtype);
+          const layer = kinds[name](device, rows, dtype, stateType);
           const step = () => noGrad(() => scope(() => layer.step()));
           const recording = recorded ? device.record(step) : undefined;
           results.push(await after(layer, recording ? () => recording.replay() : step));

@@ -18,6 +18,8 @@ export interface Link {
   readonly args: readonly Argument[];
   readonly kind: LinkKind;
   readonly type: string;
+  /** Bytes of an element of a scan's state. */
+  readonly stateBytes: number;
   /** The arguments, one after the other. */
   readonly numbers: readonly number[];
   readonly rows: number;
@@ -50,7 +52,7 @@ const patterns: readonly (readonly [RegExp, LinkKind])[] = [
   [/^(?:rms_norm_(bf16|f16)_v8|rms_norm_(f32)_v4|gated_rms_norm_(bf16|f16|f32))$/, "norm"],
   [/^matmul_skinny\dx\d_(bf16|f16|f32)$/, "product"],
   [/^conv_step_(bf16|f16|f32)$/, "conv"],
-  [/^selective_scan_step_(bf16|f16|f32)_16$/, "scan"],
+  [/^selective_scan_step_(bf16|f16|f32)(?:_state_(bf16|f16))?_16$/, "scan"],
 ];
 
 /** What is to be known of a launch; undefined where it never becomes part of another. */
@@ -61,8 +63,9 @@ export function linkOf(launch: Launch): Link | undefined {
     const type = match.slice(1).find((name) => name !== undefined) as string;
     const args = launch.kernel.startsWith("gated") ? withGroups(launch) : launch.args;
     const numbers = numbersOf(args);
-    const memory = memoryOf[kind](numbers, sizeOfType(type), rowsOfGrid(launch));
-    return { launch, args, kind, type, numbers, ...memory };
+    const stateBytes = kind === "scan" && match[2] !== undefined ? sizeOfType(match[2]) : 4;
+    const memory = memoryOf[kind](numbers, sizeOfType(type), rowsOfGrid(launch), stateBytes);
+    return { launch, args, kind, type, stateBytes, numbers, ...memory };
   }
   return undefined;
 }
@@ -82,7 +85,7 @@ function withGroups(launch: Launch): readonly Argument[] {
 }
 
 type Memory = Pick<Link, "rows" | "reads" | "writes">;
-type MemoryOf = (n: readonly number[], size: number, gridRows: number) => Memory;
+type MemoryOf = (n: readonly number[], size: number, gridRows: number, stateBytes: number) => Memory;
 
 const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
   addNorm([x, y, , sum, normed, rstd, rows, width, xPitch, yPitch, sumPitch, normedPitch], size) {
@@ -122,11 +125,11 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
     };
   },
 
-  scan(n, size, rows) {
+  scan(n, size, rows, stateBytes) {
     const [u, delta, , B, C, z, , , , , , , y, states, , finalState] = n;
     const [uPitch, deltaPitch, BPitch, CPitch, zPitch, yPitch, length, channels, dState, groups, , , chunks] =
       n.slice(16);
-    const [tokens, state] = [rows * length, rows * channels * dState * 4];
+    const [tokens, state] = [rows * length, rows * channels * dState];
     return {
       rows,
       reads: [
@@ -136,7 +139,11 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
         rowsOf(C, tokens, CPitch, groups * dState, size),
         rowsOf(z, tokens, zPitch, channels, size),
       ],
-      writes: [rowsOf(y, tokens, yPitch, channels, size), range(states, chunks * state), range(finalState, state)],
+      writes: [
+        rowsOf(y, tokens, yPitch, channels, size),
+        range(states, chunks * state * 4),
+        range(finalState, state * stateBytes),
+      ],
     };
   },
 };

@@ -15,6 +15,11 @@ typedef uint8_t u8;
 /// DECLARE(suffix, type) for each float type. A kernel file ends with such a list.
 #define DIFFMAMBA_FLOATS(DECLARE) DECLARE(f32, f32) DECLARE(bf16, bf16) DECLARE(f16, f16)
 #define DIFFMAMBA_TYPES(DECLARE) DIFFMAMBA_FLOATS(DECLARE) DECLARE(i32, i32) DECLARE(u8, u8)
+/// DECLARE(suffix, type, type of a recurrent state): kernels of a token, whose name tells the state's type where it is not f32.
+#define DIFFMAMBA_STATES(DECLARE)                                                                            \
+  DECLARE(f32, f32, f32) DECLARE(bf16, bf16, f32) DECLARE(f16, f16, f32)                                     \
+  DECLARE(f32_state_bf16, f32, bf16) DECLARE(bf16_state_bf16, bf16, bf16) DECLARE(f16_state_bf16, f16, bf16) \
+  DECLARE(f32_state_f16, f32, f16) DECLARE(bf16_state_f16, bf16, f16) DECLARE(f16_state_f16, f16, f16)
 
 constexpr unsigned kFullMask = 0xffffffffu;
 constexpr float kLog2E = 1.4426950408889634f;

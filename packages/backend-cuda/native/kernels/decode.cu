@@ -242,7 +242,7 @@ struct ProductScan {
 };
 
 /// One token: a warp makes the steps of its eight channels, as `matmul_skinny` does, and scans them. Blocks as in `selective_scan_step`.
-template <typename T, int S>
+template <typename T, int S, typename H>
 __device__ __forceinline__ void product_scan(const ProductScan& all) {
   constexpr int V = kVector<T>;
   const Product& p = all.product;
@@ -254,7 +254,8 @@ __device__ __forceinline__ void product_scan(const ProductScan& all) {
   let_next_start();
   if (lane < 8) prefetch_row(weights(lane), p.k * static_cast<int>(sizeof(T)));
   else if (lane < 16 && all.scan.initial && first + lane - 8 < block.end)
-    prefetch_row(all.scan.initial + (static_cast<long long>(b) * s.channels + first + lane - 8) * s.d_state, s.d_state * 4);
+    prefetch_row(static_cast<const H*>(all.scan.initial) + (static_cast<long long>(b) * s.channels + first + lane - 8) * s.d_state,
+                 s.d_state * static_cast<int>(sizeof(H)));
   wait_for_previous();
   float sums[8] = {};
   for (int at = lane * V; at < p.k; at += 32 * V) {
@@ -276,11 +277,11 @@ __device__ __forceinline__ void product_scan(const ProductScan& all) {
   }
   const T delta = from_float<T>(own);
   if (lane < 8 && first + lane < block.end) static_cast<T*>(p.out)[static_cast<long long>(b) * p.out_pitch + first + lane] = delta;
-  selective_scan_step<T, S>(all.scan, blockIdx.x, warp, b, [&](long long, int) { return to_float(delta); });
+  selective_scan_step<T, S, H>(all.scan, blockIdx.x, warp, b, [&](long long, int) { return to_float(delta); });
 }
 
-#define DIFFMAMBA_PRODUCT_SCAN(NAME, T)                                                                                                 \
+#define DIFFMAMBA_PRODUCT_SCAN(NAME, T, H)                                                                                      \
   extern "C" __global__ void __launch_bounds__(kScanThreads) product_scan_##NAME##_16(const __grid_constant__ ProductScan p) { \
-    product_scan<T, 4>(p);                                                                                                              \
+    product_scan<T, 4, H>(p);                                                                                                  \
   }
-DIFFMAMBA_FLOATS(DIFFMAMBA_PRODUCT_SCAN)
+DIFFMAMBA_STATES(DIFFMAMBA_PRODUCT_SCAN)

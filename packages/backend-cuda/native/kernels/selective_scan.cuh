@@ -111,36 +111,36 @@ __device__ __forceinline__ void write_eight(float* to, const float (&from)[8]) {
 /// The state that register i of a lane has.
 __device__ __forceinline__ int scan_state(int i, int lane) { return i / 4 * 16 + lane / 8 * 4 + i % 4; }
 
-/// One channel's states of this lane, from or to a row of N; zeros where there are none.
-template <int S>
-__device__ __forceinline__ void load_states(float (&h)[S], const float* row, int d_state, int lane, bool there) {
+/// One channel's states of this lane, from or to a row of N floats of any type; zeros where there are none.
+template <int S, typename H>
+__device__ __forceinline__ void load_states(float (&h)[S], const H* row, int d_state, int lane, bool there) {
 #pragma unroll
   for (int i = 0; i < S; i += 4) {
     const int n = scan_state(i, lane);
     if (d_state % 4 == 0) {
-      const float4 v = there && n < d_state ? *reinterpret_cast<const float4*>(row + n) : make_float4(0, 0, 0, 0);
-      h[i] = v.x;
-      h[i + 1] = v.y;
-      h[i + 2] = v.z;
-      h[i + 3] = v.w;
+      float v[4] = {};
+      if (there && n < d_state) load<4>(row + n, v);
+#pragma unroll
+      for (int k = 0; k < 4; k++) h[i + k] = v[k];
     } else {
 #pragma unroll
-      for (int k = 0; k < 4; k++) h[i + k] = there && n + k < d_state ? row[n + k] : 0.0f;
+      for (int k = 0; k < 4; k++) h[i + k] = there && n + k < d_state ? to_float(row[n + k]) : 0.0f;
     }
   }
 }
-template <int S>
-__device__ __forceinline__ void store_states(const float (&h)[S], float* row, int d_state, int lane, bool there) {
+template <int S, typename H>
+__device__ __forceinline__ void store_states(const float (&h)[S], H* row, int d_state, int lane, bool there) {
   if (!there) return;
 #pragma unroll
   for (int i = 0; i < S; i += 4) {
     const int n = scan_state(i, lane);
     if (d_state % 4 == 0) {
-      if (n < d_state) *reinterpret_cast<float4*>(row + n) = make_float4(h[i], h[i + 1], h[i + 2], h[i + 3]);
+      const float v[4] = {h[i], h[i + 1], h[i + 2], h[i + 3]};
+      if (n < d_state) store<4>(row + n, v);
     } else {
 #pragma unroll
       for (int k = 0; k < 4; k++)
-        if (n + k < d_state) row[n + k] = h[i + k];
+        if (n + k < d_state) row[n + k] = from_float<H>(h[i + k]);
     }
   }
 }

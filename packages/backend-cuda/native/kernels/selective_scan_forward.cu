@@ -38,7 +38,7 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
   for (int i = 0; i < S; i++) A[i] *= kLog2E;
   const auto state_row = [&](long long index) { return (index * s.channels + channel) * s.d_state; };
   const float* const start = p.start ? p.start + state_row(static_cast<long long>(b) * s.chunks + blockIdx.z)
-                                     : p.initial ? p.initial + state_row(b) : nullptr;
+                                     : p.initial ? static_cast<const float*>(p.initial) + state_row(b) : nullptr;
   load_states<S>(h, start, s.d_state, lane, there && start);
   float bias[8], skip[8];
 #pragma unroll
@@ -160,26 +160,33 @@ __device__ __forceinline__ void selective_scan(const ScanForward& p) {
       store_eight<T>(static_cast<T*>(p.y) + (row0 + t.first + token) * p.y_pitch + column, out, columns, p.aligned);
     }
   }
-  if (p.final_state && !p.start) store_states<S>(h, p.final_state + state_row(b), s.d_state, lane, there);
+  if (p.final_state && !p.start) store_states<S>(h, static_cast<float*>(p.final_state) + state_row(b), s.d_state, lane, there);
 }
 
 /// A few tokens, with the same blocks and lanes.
-template <typename T, int S>
+template <typename T, int S, typename H>
 __device__ __forceinline__ void selective_scan_few(const ScanForward& p) {
   const ScanSizes& s = p.s;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = blockIdx.y;
   const ScanBlock block(s, blockIdx.x);
   const int channel = block.first + warp * 8 + lane % 8;
   let_next_start();
-  if (p.initial && channel < block.end && lane < 8 && s.d_state % 4 == 0) {
-    prefetch_row(p.initial + (static_cast<long long>(b) * s.channels + channel) * s.d_state, s.d_state * 4);
+  const int bytes = s.d_state * static_cast<int>(sizeof(H));
+  if (p.initial && channel < block.end && lane < 8 && bytes % 16 == 0) {
+    prefetch_row(static_cast<const H*>(p.initial) + (static_cast<long long>(b) * s.channels + channel) * s.d_state, bytes);
   }
   wait_for_previous();
-  selective_scan_step<T, S>(p, blockIdx.x, warp, b);
+  selective_scan_step<T, S, H>(p, blockIdx.x, warp, b);
 }
 
 #define KERNEL(name, T, N, S, Blocks)                                                                                                                              \
-  extern "C" __global__ void __launch_bounds__(kScanThreads, Blocks) selective_scan_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan<T, S>(p); } \
-  extern "C" __global__ void __launch_bounds__(kScanThreads) selective_scan_step_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan_few<T, S>(p); }
+  extern "C" __global__ void __launch_bounds__(kScanThreads, Blocks) selective_scan_##name##_##N(const __grid_constant__ ScanForward p) { selective_scan<T, S>(p); }
 #define KERNELS(name, T) KERNEL(name, T, 16, 4, 4) KERNEL(name, T, 64, 16, 3) KERNEL(name, T, 256, 64, 1)
 DIFFMAMBA_FLOATS(KERNELS)
+
+#define STEP_KERNEL(name, T, H, N, S)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(kScanThreads) selective_scan_step_##name##_##N(const __grid_constant__ ScanForward p) { \
+    selective_scan_few<T, S, H>(p);                                                                                                \
+  }
+#define STEP_KERNELS(name, T, H) STEP_KERNEL(name, T, H, 16, 4) STEP_KERNEL(name, T, H, 64, 16) STEP_KERNEL(name, T, H, 256, 64)
+DIFFMAMBA_STATES(STEP_KERNELS)

@@ -14,7 +14,8 @@ struct ScanForward {
   const void* z;
   const float* D;
   const float* bias;
-  const float* initial;
+  /// f32, but what the kernel says in a scan of a few tokens.
+  const void* initial;
   const int* seq;
   const int* lengths;
   /// Where each saved chunk's state is known: a block for each, which makes no final state.
@@ -23,15 +24,15 @@ struct ScanForward {
   float* states;
   /// (B, chunks, per chunk, D, N): the states every kScanBack tokens.
   float* fine;
-  float* final_state;
+  void* final_state;
   int u_pitch, delta_pitch, B_pitch, C_pitch, z_pitch, y_pitch;
   ScanSizes s;
   int softplus, aligned, fine_per_chunk;
 };
 
 /// A few tokens, one after the other: a warp has eight channels of a block of 32, everything straight from memory, no tiles. A state
-/// may be replaced in place. delta(row, channel) is a token's step before the bias.
-template <typename T, int S, typename Delta>
+/// may be replaced in place; it lies in H. delta(row, channel) is a token's step before the bias.
+template <typename T, int S, typename H, typename Delta>
 __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of, int warp, int b, Delta delta) {
   const ScanSizes& s = p.s;
   const int lane = threadIdx.x % 32;
@@ -43,7 +44,7 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of
   const int end = scan_end(s, p.lengths, b);
   load_states<S>(A, p.A + static_cast<long long>(at) * s.d_state, s.d_state, lane, there);
   const auto state_row = [&](long long index) { return (index * s.channels + at) * s.d_state; };
-  load_states<S>(h, p.initial ? p.initial + state_row(b) : nullptr, s.d_state, lane, there && p.initial);
+  load_states<S>(h, p.initial ? static_cast<const H*>(p.initial) + state_row(b) : nullptr, s.d_state, lane, there && p.initial);
   const float bias = p.bias ? p.bias[at] : 0.0f, skip = p.D ? p.D[at] : 0.0f;
   for (int t = 0; t < s.length; t++) {
     const long long row = static_cast<long long>(b) * s.length + t;
@@ -90,11 +91,11 @@ __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of
       *y = from_float<T>(sum);
     }
   }
-  store_states<S>(h, p.final_state + state_row(b), s.d_state, lane, there);
+  store_states<S>(h, static_cast<H*>(p.final_state) + state_row(b), s.d_state, lane, there);
 }
-template <typename T, int S>
+template <typename T, int S, typename H>
 __device__ __forceinline__ void selective_scan_step(const ScanForward& p, int of, int warp, int b) {
-  selective_scan_step<T, S>(p, of, warp, b, [&](long long row, int channel) {
+  selective_scan_step<T, S, H>(p, of, warp, b, [&](long long row, int channel) {
     return to_float(*(static_cast<const T*>(p.delta) + row * p.delta_pitch + channel));
   });
 }

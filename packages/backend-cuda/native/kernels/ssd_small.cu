@@ -199,16 +199,20 @@ __device__ __forceinline__ void ssd_gate(const T* dy, const T* z, const T* y, T*
   extern "C" __global__ void __launch_bounds__(256) ssd_shared_##name##_32(const __grid_constant__ SsdShared p) { ssd_shared<T, 32>(p); }  \
   extern "C" __global__ void __launch_bounds__(256) ssd_finish_##name##_64(const __grid_constant__ SsdFinish p) { ssd_finish<T, 64>(p); }  \
   extern "C" __global__ void __launch_bounds__(256) ssd_finish_##name##_32(const __grid_constant__ SsdFinish p) { ssd_finish<T, 32>(p); }  \
-  extern "C" __global__ void __launch_bounds__(128) ssd_step_##name(const __grid_constant__ SsdStep p) { ssd_step<T>(p); }                 \
-  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_64(const __grid_constant__ SsdStep p) { ssd_single<T, 2>(p); }     \
-  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_128(const __grid_constant__ SsdStep p) { ssd_single<T, 4>(p); }    \
-  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_256(const __grid_constant__ SsdStep p) { ssd_single<T, 8>(p); }    \
   extern "C" __global__ void __launch_bounds__(256) ssd_gate_##name(const T* dy, const T* z, const T* y, T* g, T* dz,          \
                                                                     const int* lengths, int dy_pitch, int z_pitch,            \
                                                                     int dz_pitch, int length, int width) {                    \
     ssd_gate<T>(dy, z, y, g, dz, lengths, dy_pitch, z_pitch, dz_pitch, length, width);                                         \
   }
 DIFFMAMBA_FLOATS(KERNELS)
+
+/// A token's kernels, by the type of what comes in and what the state lies in.
+#define STEP_KERNELS(name, T, H)                                                                                                            \
+  extern "C" __global__ void __launch_bounds__(128) ssd_step_##name(const __grid_constant__ SsdStep p) { ssd_step<T, H>(p); }                \
+  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_64(const __grid_constant__ SsdStep p) { ssd_single<T, H, 64>(p); }   \
+  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_128(const __grid_constant__ SsdStep p) { ssd_single<T, H, 128>(p); } \
+  extern "C" __global__ void __launch_bounds__(128) ssd_single_##name##_256(const __grid_constant__ SsdStep p) { ssd_single<T, H, 256>(p); }
+DIFFMAMBA_STATES(STEP_KERNELS)
 
 /// Sums over the rows of a batch for one head: dA and the bias's gradient (H,), from `parts` sums a row, and dD, (H,) or (H, P).
 /// Absent ones are null.

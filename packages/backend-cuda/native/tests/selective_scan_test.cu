@@ -114,7 +114,8 @@ struct Scan {
     ScanForward p = forward_of();
     p.start = states.as<float>();
     p.y = nullptr;
-    p.states = p.final_state = nullptr;
+    p.states = nullptr;
+    p.final_state = nullptr;
     p.fine = fine.as<float>();
     run(kernels.forward, dim3(blocks, c.B, s.chunks), kScanThreads, p, kernels.forward_bytes);
   }

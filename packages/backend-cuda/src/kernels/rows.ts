@@ -47,6 +47,10 @@ export function vectorFor(width: number, size: number, views: readonly (View | u
   return size % width === 0 && fits ? width : 1;
 }
 
+/** The types in the name of a token's scan: that of what comes in and, where it is of 16 bits, that of the state. */
+export const typesOf = (x: View, state: View): string =>
+  state.dtype === "f32" ? x.dtype : `${x.dtype}_state_${state.dtype}`;
+
 /** Threads that take a row of so many vectors: whole warps, so that each thread has no more than `held` of them where that can be. */
 export function teamFor(vectors: number, held: number): number {
   let team = 32;

@@ -11,6 +11,7 @@ import {
   type View,
 } from "@diffmamba/tensor";
 import { type Argument, i32, ints, isAligned, type KernelContext, pointer } from "../context.js";
+import { typesOf } from "./rows.js";
 
 /** kScanChannels and kScanThreads. */
 const CHANNELS = 32;
@@ -110,8 +111,9 @@ function launchForward(
 ): void {
   const { u, delta, A, B, C, D, deltaBias, seqIdx, lengths } = inputs;
   const step = kernel === "selective_scan_step";
+  const types = step && finalState ? typesOf(u, finalState) : u.dtype;
   context.launch({
-    kernel: `${kernel}_${u.dtype}_${plan.padded}`,
+    kernel: `${kernel}_${types}_${plan.padded}`,
     grid: [plan.blocks, u.shape[0], start ? plan.chunks : 1],
     block: THREADS,
     shared: step ? 0 : plan.forwardShared,

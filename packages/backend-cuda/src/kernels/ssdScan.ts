@@ -11,7 +11,7 @@ import {
   type View,
 } from "@diffmamba/tensor";
 import { type Argument, f32, i32, ints, isAligned, type KernelContext, pointer } from "../context.js";
-import { clearRows } from "./rows.js";
+import { clearRows, typesOf } from "./rows.js";
 import { type SsdPlan, STEP_TOKENS, ssdPlan } from "./ssdPlan.js";
 
 /** Parts of a row that the gradients of A and dt's bias are summed over by themselves first. */
@@ -135,14 +135,18 @@ export const ssdKernels = (context: KernelContext): Pick<Kernels, "ssdScan" | "s
       launchForward(context, plan, inputs, steps, { z, initialState, y, states, finalState });
       return;
     }
-    // A single token, and whole vectors everywhere: a form without branches.
+    // A single token, and whole vectors everywhere, of the state 16 bytes: a form without branches.
     const rows = [initialState, finalState].every((view) => view === undefined || isAligned(view, 16));
-    const whole = [B, C].every((view) => isAligned(view, 4 * bytesPerElement[view.dtype], rowPitch(view, 2) ?? 1));
+    const vector = 16 / bytesPerElement[finalState.dtype];
+    const whole = [B, C].every((view) =>
+      isAligned(view, Math.min(16, vector * bytesPerElement[view.dtype]), rowPitch(view, 2) ?? 1),
+    );
     const single =
       plan.length === 1 && !seqIdx && !lengths && !states && SINGLE_STATES.includes(plan.dState) && rows && whole;
     const channels = plan.heads * plan.headDim;
+    const types = typesOf(x, finalState);
     context.launch({
-      kernel: single && channels % STEP_ROWS === 0 ? `ssd_single_${x.dtype}_${plan.dState}` : `ssd_step_${x.dtype}`,
+      kernel: single && channels % STEP_ROWS === 0 ? `ssd_single_${types}_${plan.dState}` : `ssd_step_${types}`,
       grid: [Math.ceil(channels / STEP_ROWS), plan.batch],
       block: 128,
       overlap: true,

@@ -1,0 +1,24 @@
+// Layer: CUDA kernels. A token's matrix product: its parameters as they lie in memory, and how an element of it is written.
+// Knows `matmul_skinny`, whose parameters they are. Knows no kernel.
+#pragma once
+
+#include "common.cuh"
+
+struct Product {
+  const void* a;
+  const void* b;
+  void* out;
+  int m, n, k, a_pitch, b_pitch, out_pitch, accumulate, out_f32;
+};
+
+/// @returns what is written, as a float
+template <typename T>
+__device__ __forceinline__ float write_product(const Product& p, int row, int column, float x) {
+  const long long at = static_cast<long long>(row) * p.out_pitch + column;
+  if (p.out_f32) {
+    float* const to = static_cast<float*>(p.out) + at;
+    return *to = p.accumulate ? *to + x : x;
+  }
+  T* const to = static_cast<T*>(p.out) + at;
+  return to_float(*to = from_float<T>(p.accumulate ? to_float(*to) + x : x));
+}
