@@ -180,14 +180,21 @@ describe("a token's launches", () => {
     expect(emitted.length).toBe(7);
   });
 
-  it("stay as they are for more rows than a product by warps takes", () => {
+  it("of more rows, in a layer of Mamba-2: the convolution goes with its product", () => {
     mamba2(9);
-    expect(names()).toEqual([
-      "add_rms_norm_f32_bf16_v8",
-      "conv_step_bf16",
-      "ssd_single_bf16_128",
-      "gated_rms_norm_bf16",
-    ]);
+    const four = ["add_rms_norm_f32_bf16_v8", "matmul_rows1x4_bf16", "ssd_single_bf16_128", "gated_rms_norm_bf16"];
+    expect(names()).toEqual([...four, "matmul_rows1x1_bf16"]);
+    const buffer = new ArgumentBuffer();
+    buffer.launch(0, emitted[1]);
+    const view_ = new DataView(buffer.bytes.buffer, 64);
+    // Product: rows, columns, k. Conv, behind 56 bytes of the product: rows, length, channels, width. Its first column; the size of all.
+    expect([24, 28, 32].map((at) => view_.getInt32(at, true))).toEqual([9, 3352, 768]);
+    expect([0, 4, 8, 12].map((at) => view_.getInt32(56 + 48 + at, true))).toEqual([9, 1, 1792, 4]);
+    expect(view_.getInt32(152, true)).toBe(1536);
+    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(160);
+    emitted = [];
+    mamba2(65);
+    expect(names()).toEqual([four[0], "conv_step_bf16", ...four.slice(2)]);
   });
 
   it("keep their order, and what is between them", () => {

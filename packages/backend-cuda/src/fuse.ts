@@ -1,9 +1,11 @@
 // Layer: CUDA backend. A token's small kernels, several in one launch: a norm, the product that it feeds, and the convolution of some of
 // the product's columns; a product and the scan whose steps it gives. The bits are those of the kernels one by one, and everything is
-// written that they write. Here launches of a recording are held back until it is known what they become. Knows native/kernels/decode.cu.
+// written that they write. Here launches of a recording are held back until it is known what they become. Knows native/kernels/decode.cu
+// and matmul_rows.cu.
 
 import { type Argument, i32, type Launch, pointer } from "./context.js";
 import { disjoint, FEW_ROWS, type Link, linkOf, type Range, sizeOfType } from "./fuseLinks.js";
+import { noConvolution } from "./kernels/matmul.js";
 
 /** kFusedThreads and its warps. */
 const THREADS = 256;
@@ -12,13 +14,6 @@ const WARPS = 8;
 const HELD = 2;
 /** Shared memory that every device has. */
 const MOST_SHARED = 47 * 1024;
-/** A convolution that is absent: the structure ConvStep. */
-const NO_CONVOLUTION: readonly Argument[] = [
-  ...Array.from({ length: 6 }, () => pointer(undefined)),
-  ...[0, 0, 0, 0].map(i32),
-  ...Array.from({ length: 3 }, (): Argument => ({ kind: "i64", value: 0 })),
-  ...[0, 0].map(i32),
-];
 
 type Maybe = Link | undefined;
 
@@ -101,7 +96,7 @@ function normedProduct(held: readonly Maybe[], multiprocessors: number): Fused |
   const columns = columnsOf(rows, numbers[4], multiprocessors);
   const shared = taken * (numbers[5] * sizeOfType(type) + 4 * columns * WARPS);
   if (shared > MOST_SHARED) return undefined;
-  const conv = column === undefined || next === undefined ? NO_CONVOLUTION : next.args;
+  const conv = column === undefined || next === undefined ? noConvolution : next.args;
   const launch: Launch = {
     kernel: `${norm.kind === "addNorm" ? "add_norm" : "norm"}_product${taken}x${columns}_${type}`,
     grid: Math.ceil(numbers[4] / columns / WARPS),
@@ -118,6 +113,15 @@ function productScan([product, scan]: readonly Maybe[]): Fused | undefined {
   const args = [...product.args, ...scan.args];
   const kernel = scan.launch.kernel.replace("selective_scan_step", "product_scan");
   return { launch: { ...scan.launch, kernel, args }, count: 2 };
+}
+
+/** One launch for a product of some rows and its convolution. */
+function rowsConvolution([product, conv]: readonly Maybe[]): Fused | undefined {
+  if (product?.kind !== "rows" || conv === undefined) return undefined;
+  const column = convColumn(product, conv, []);
+  if (column === undefined) return undefined;
+  const own = product.args.slice(0, -noConvolution.length - 2);
+  return { launch: { ...product.launch, args: [...own, ...conv.args, i32(column), i32(0)] }, count: 2 };
 }
 
 /** A launch in place of so many. */
@@ -150,7 +154,7 @@ export class Fuser {
     this.#held = [];
     for (let i = 0; i < held.length; ) {
       const next = held.slice(i, i + 3);
-      const fused = normedProduct(next, this.multiprocessors) ?? productScan(next);
+      const fused = normedProduct(next, this.multiprocessors) ?? rowsConvolution(next) ?? productScan(next);
       this.emit(fused?.launch ?? held[i].launch);
       i += fused?.count ?? 1;
     }

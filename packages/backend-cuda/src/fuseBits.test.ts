@@ -1,5 +1,5 @@
-// A token on a GPU: recorded, several kernels in one, it gives the bits of its kernels one by one, outputs and states, for every number
-// of rows that products by warps take. Skipped by name where there is no GPU.
+// A token on a GPU: recorded, several kernels in one, it gives the bits of its kernels one by one, outputs and states, for few rows
+// and for some. Skipped by name where there is no GPU.
 
 import {
   addRmsNorm,
@@ -124,7 +124,7 @@ async function after(layer: Layer, run: () => void): Promise<Float32Array[]> {
 }
 
 describe.skipIf(!availability.available)("a token's launches together", () => {
-  beforeAll(() => void vi.stubEnv("DIFFMAMBA_CUDA_FUSE", "on"));
+  beforeAll(() => void vi.stubEnv("DIFFMAMBA_CUDA_FUSE", ""));
   afterAll(() => void vi.unstubAllEnvs());
   const kinds = { mamba2, mamba };
   for (const name of ["mamba2", "mamba"] as const) {
@@ -135,6 +135,9 @@ describe.skipIf(!availability.available)("a token's launches together", () => {
       ["f16", 8, "f32"],
       ["f32", 2, "f32"],
       ["f32", 5, "f16"],
+      ["bf16", 9, "f32"],
+      ["bf16", 64, "bf16"],
+      ["f16", 33, "f32"],
     ] as const) {
       it(`have their bits one by one in a ${name} layer, in ${dtype} with states in ${stateType} for ${rows} rows, and the same ones twice`, async () => {
         const results: Float32Array[][] = [];

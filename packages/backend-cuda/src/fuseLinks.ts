@@ -9,7 +9,7 @@ export const FEW_ROWS = 8;
 /** [first byte, end); of what is absent [0, 0). */
 export type Range = readonly [number, number];
 
-export type LinkKind = "addNorm" | "norm" | "product" | "conv" | "scan";
+export type LinkKind = "addNorm" | "norm" | "product" | "rows" | "conv" | "scan";
 
 /** A launch with what is to be known of it. */
 export interface Link {
@@ -51,6 +51,7 @@ const patterns: readonly (readonly [RegExp, LinkKind])[] = [
   [/^add_rms_norm_f32_(?:(bf16|f16)_v8|(f32)_v4)$/, "addNorm"],
   [/^(?:rms_norm_(bf16|f16)_v8|rms_norm_(f32)_v4|gated_rms_norm_(bf16|f16|f32))$/, "norm"],
   [/^matmul_skinny\dx\d_(bf16|f16|f32)$/, "product"],
+  [/^matmul_rows\dx\d_(bf16|f16)$/, "rows"],
   [/^conv_step_(bf16|f16|f32)$/, "conv"],
   [/^selective_scan_step_(bf16|f16|f32)(?:_state_(bf16|f16))?_16$/, "scan"],
 ];
@@ -87,6 +88,12 @@ function withGroups(launch: Launch): readonly Argument[] {
 type Memory = Pick<Link, "rows" | "reads" | "writes">;
 type MemoryOf = (n: readonly number[], size: number, gridRows: number, stateBytes: number) => Memory;
 
+const memoryOfProduct: MemoryOf = ([a, , out, rows, n, k, aPitch, , outPitch, , isF32], size) => ({
+  rows,
+  reads: [rowsOf(a, rows, aPitch, k, size)],
+  writes: [rowsOf(out, rows, outPitch, n, isF32 ? 4 : size)],
+});
+
 const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
   addNorm([x, y, , sum, normed, rstd, rows, width, xPitch, yPitch, sumPitch, normedPitch], size) {
     return {
@@ -109,13 +116,8 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
     };
   },
 
-  product([a, , out, rows, n, k, aPitch, , outPitch, , isF32], size) {
-    return {
-      rows,
-      reads: [rowsOf(a, rows, aPitch, k, size)],
-      writes: [rowsOf(out, rows, outPitch, n, isF32 ? 4 : size)],
-    };
-  },
+  product: memoryOfProduct,
+  rows: memoryOfProduct,
 
   conv([x, , , , y, finalState, rows, , channels, width, xPitch, yPitch], size) {
     return {

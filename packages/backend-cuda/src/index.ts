@@ -80,7 +80,7 @@ export async function cuda(options: CudaOptions = {}): Promise<Device> {
   }
   // For tools that look for stray accesses: memory that is not reused is known to them piece by piece.
   const reuse = process.env.DIFFMAMBA_CUDA_POOL !== "off";
-  const fuses = process.env.DIFFMAMBA_CUDA_FUSE === "on";
+  const fuses = process.env.DIFFMAMBA_CUDA_FUSE !== "off";
   const backend = new CudaBackend(found.addon, readKernels(found.kernels as string), properties, {
     index,
     tf32,

@@ -6,11 +6,12 @@
 #include "norm_rows.cuh"
 #include "overlap.cuh"
 #include "selective_scan_step.cuh"
+#include "token_product.cuh"
 
 constexpr int kFusedThreads = kThreads;
 constexpr int kFusedWarps = kFusedThreads / 32;
 
-/// Parameters of `add_rms_norm`, of `rms_norm` and of `matmul_skinny`, as they lie in memory.
+/// Parameters of `add_rms_norm` and of `rms_norm`, as they lie in memory.
 struct AddNorm {
   const float* x;
   const void* y;
@@ -34,12 +35,6 @@ struct Norm {
   float eps;
   int before, team;
 };
-struct Product {
-  const void* a;
-  const void* b;
-  void* out;
-  int m, n, k, a_pitch, b_pitch, out_pitch, accumulate, out_f32;
-};
 template <typename N>
 struct NormedProduct {
   N norm;
@@ -48,7 +43,6 @@ struct NormedProduct {
   ConvStep conv;
   int column;
 };
-
 
 /// All rows into `left` (rows, width), in every block; the first one writes them to memory too, and what else the norm leaves.
 template <typename T>
@@ -134,18 +128,6 @@ __device__ __forceinline__ void norm_rows(const Norm& p, T* left, float* scratch
       if (writes) store<V>(static_cast<T*>(p.y) + row * p.y_pitch + from + at, held[i]);
     }
   }
-}
-
-/// @returns what is written, as a float
-template <typename T>
-__device__ __forceinline__ float write_product(const Product& p, int row, int column, float x) {
-  const long long at = static_cast<long long>(row) * p.out_pitch + column;
-  if (p.out_f32) {
-    float* const to = static_cast<float*>(p.out) + at;
-    return *to = p.accumulate ? *to + x : x;
-  }
-  T* const to = static_cast<T*>(p.out) + at;
-  return to_float(*to = from_float<T>(p.accumulate ? to_float(*to) + x : x));
 }
 
 /// A warp to R columns of up to M rows. The weights are on their way while every block makes the norm for itself.

@@ -55,6 +55,11 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   if (threadIdx.x < COLUMNS && first + static_cast<int>(threadIdx.x) < p.n) {
     prefetch_row(static_cast<const T*>(p.b) + static_cast<long long>(first + threadIdx.x) * p.b_pitch, p.k * static_cast<int>(sizeof(T)));
   }
+  const int whole = min(first + COLUMNS, all.column + all.conv.conv.channels) - max(first, all.column);
+  if (all.conv.x != nullptr && all.conv.initial != nullptr && whole > 0 && static_cast<int>(threadIdx.x) < p.m) {
+    const long long at = static_cast<long long>(threadIdx.x) * all.conv.conv.channels + max(first, all.column) - all.column;
+    prefetch_row(all.conv.initial + 4 * at, 16 * whole);
+  }
   const T* left[2 * TALL];
   const T* right[WIDE];
 #pragma unroll
@@ -106,19 +111,25 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
     }
     __syncthreads();
   }
+  // What the convolution needs is on its way for all elements before the first is written.
+  constexpr int EACH = (ROWS * COLUMNS + kRowsThreads - 1) / kRowsThreads;
+  const int local = threadIdx.x % COLUMNS, top = threadIdx.x / COLUMNS, column = first + local, channel = column - all.column;
+  const bool there = column < p.n && top < ROWS, convolves = there && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
+  ConvChannel conv[EACH];
 #pragma unroll
-  for (int e = 0; e < ROWS * COLUMNS / kRowsThreads; e++) {
-    const int at = e * kRowsThreads + threadIdx.x, row = at / COLUMNS, local = at % COLUMNS, column = first + local;
-    if (row >= p.m || column >= p.n) continue;
+  for (int e = 0; e < EACH; e++) {
+    const int row = top + e * (kRowsThreads / COLUMNS);
+    if (convolves && row < p.m) conv[e].template load<T>(all.conv, row, channel);
+  }
+#pragma unroll
+  for (int e = 0; e < EACH; e++) {
+    const int row = top + e * (kRowsThreads / COLUMNS);
+    if (!there || row >= p.m) continue;
     float x = 0.0f;
 #pragma unroll
     for (int w = 0; w < HALF; w++) x += parts[(w * ROWS + row) * PITCH + local];
     x = write_product<T>(p, row, column, x);
-    const int channel = column - all.column;
-    if (all.conv.x == nullptr || channel < 0 || channel >= all.conv.conv.channels) continue;
-    ConvChannel conv;
-    conv.load<T>(all.conv, row, channel);
-    conv.finish<T>(all.conv, row, channel, x);
+    if (convolves) conv[e].template finish<T>(all.conv, row, channel, x);
   }
 }
 

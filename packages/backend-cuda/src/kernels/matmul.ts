@@ -36,6 +36,10 @@ export interface ProductContext extends KernelContext {
 
 /** Most rows of `a` for which the time is that of reading `b`. */
 const FEW_ROWS = 8;
+/** Most rows of which a block of `matmul_rows` has all. */
+const SOME_ROWS = 64;
+/** Most columns of a product that it takes: more keep cuBLASLt busy. */
+const MOST_COLUMNS = 8192;
 const THREADS = 256;
 const TILE = { f32: 64, half: 128 };
 /** Matrices of a batch that one launch takes. */
@@ -75,6 +79,32 @@ export function skinnyPlan({ a, b, m, n, k, batch }: Product): { rows: number; c
   return { rows, columns: rows > 2 || n >= 8192 ? 2 : 1 };
 }
 
+/**
+ * How the kernel for some rows is cut: 16 rows by 8 columns, so many times, to a block. Undefined where it is not for this product.
+ */
+export function rowsPlan({ a, b, m, n, k, batch }: Product): { tall: number; wide: number } | undefined {
+  const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
+  if (!fits || n > MOST_COLUMNS || a.view.dtype === "f32" || !comesInVectors(a) || !comesInVectors(b)) return undefined;
+  // Of few columns a block has few, so that the whole device reads.
+  return { tall: m <= 16 ? 1 : m <= 32 ? 2 : 4, wide: n < 2048 ? 1 : 4 };
+}
+
+/** Parameters of a token's product, as kernels/token_product.cuh has them. */
+const tokenArguments = ({ a, b, out, m, n, k, accumulate }: Product): readonly Argument[] => [
+  ...[a, b, out].map(({ view }) => pointer(view)),
+  ...[m, n, k, a.pitch, b.pitch, out.pitch].map(i32),
+  i32(accumulate),
+  i32(out.view.dtype === "f32"),
+];
+
+/** A convolution that is absent: the structure ConvStep. */
+export const noConvolution: readonly Argument[] = [
+  ...Array.from({ length: 6 }, () => pointer(undefined)),
+  ...[0, 0, 0, 0].map(i32),
+  ...[0, 0, 0].map(i64),
+  ...[0, 0].map(i32),
+];
+
 const matrixArguments = (x: Matrices): readonly Argument[] => [
   i64(x.pitch),
   i64(x.step),
@@ -88,21 +118,25 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     binary("add", out, { ...bias, shape: out.shape, strides: [0, 0, bias.strides[0]] }, out);
 
   const skinny = (product: Product, { rows, columns }: { rows: number; columns: number }): void => {
-    const { a, b, out, m, n, k, accumulate } = product;
     const warps = 4;
     context.launch({
-      kernel: `matmul_skinny${rows}x${columns}_${a.view.dtype}`,
-      grid: Math.ceil(n / columns / warps),
+      kernel: `matmul_skinny${rows}x${columns}_${product.a.view.dtype}`,
+      grid: Math.ceil(product.n / columns / warps),
       block: 32 * warps,
       overlap: true,
-      args: [
-        pointer(a.view),
-        pointer(b.view),
-        pointer(out.view),
-        ...[m, n, k, a.pitch, b.pitch, out.pitch].map(i32),
-        i32(accumulate),
-        i32(out.view.dtype === "f32"),
-      ],
+      args: tokenArguments(product),
+    });
+  };
+
+  const someRows = (product: Product, { tall, wide }: { tall: number; wide: number }): void => {
+    const pitch = wide === 1 ? 8 : 8 * wide + 8;
+    context.launch({
+      kernel: `matmul_rows${tall}x${wide}_${product.a.view.dtype}`,
+      grid: Math.ceil(product.n / (8 * wide)),
+      block: THREADS,
+      shared: 4 * (THREADS / 64) * 16 * tall * pitch,
+      overlap: true,
+      args: [...tokenArguments(product), ...noConvolution, i32(0), i32(0)],
     });
   };
 
@@ -160,9 +194,10 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         batch,
         accumulate,
       };
-      const plan = skinnyPlan(product);
-      if (plan === undefined) return large({ ...product, ...(bias && { bias }) });
-      skinny(product, plan);
+      const [few, some] = [skinnyPlan(product), rowsPlan(product)];
+      if (few) skinny(product, few);
+      else if (some) someRows(product, some);
+      else return large({ ...product, ...(bias && { bias }) });
       if (bias) addBias(out, bias);
     },
   };

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import type { CudaBuffer } from "../memory.js";
 import { axesArgument, mergeAxes, walkOf } from "./axes.js";
 import { bitsOfValue } from "./elementwise.js";
-import { matricesOf, skinnyPlan } from "./matmul.js";
+import { matricesOf, rowsPlan, skinnyPlan } from "./matmul.js";
 import { segmentsFor } from "./reduce.js";
 import { partBlocks, pitchOf, teamFor, vectorFor } from "./rows.js";
 
@@ -111,6 +111,17 @@ describe("matrix products", () => {
     expect(skinnyPlan(product(9, 768, 1536))).toBeUndefined();
     expect(skinnyPlan(product(1, 768, 1532))).toBeUndefined();
     expect(skinnyPlan(product(1, 768, 1536, "bf16", 2))).toBeUndefined();
+  });
+
+  it("of some rows are cut by rows and columns, in 16 bits", () => {
+    expect(rowsPlan(product(8, 768, 1536))).toBeUndefined();
+    expect(rowsPlan(product(9, 768, 1536))).toEqual({ tall: 1, wide: 1 });
+    expect(rowsPlan(product(17, 3352, 768))).toEqual({ tall: 2, wide: 4 });
+    expect(rowsPlan(product(64, 80, 1536))).toEqual({ tall: 4, wide: 1 });
+    expect(rowsPlan(product(65, 768, 1536))).toBeUndefined();
+    expect(rowsPlan(product(64, 50288, 768))).toBeUndefined();
+    expect(rowsPlan(product(64, 768, 1532))).toBeUndefined();
+    expect(rowsPlan(product(64, 768, 1536, "f32"))).toBeUndefined();
   });
 });
 
