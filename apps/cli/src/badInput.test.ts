@@ -128,6 +128,11 @@ describe("wrong usage (exit code 2)", () => {
       () => ["convert", "--from", "run", "--to", "x", "--slicing", "semantic"],
       "--slicing wants --variant diffmamba2",
     ],
+    [
+      "a type of states",
+      () => ["generate", "--checkpoint", "run", "--prompt", "a", "--state-dtype", "f8"],
+      "'--state-dtype <type>' argument 'f8' is invalid. Allowed choices are f32, bf16, f16",
+    ],
     ["a missing --data", () => ["train", "--preset", "tiny", "--out", "never"], "train wants --data"],
     ["an empty prompt", () => ["generate", "--checkpoint", "run", "--prompt", ""], "--prompt: it is empty"],
   ])("%s", async (_, args, message) => {

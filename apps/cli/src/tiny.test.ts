@@ -139,6 +139,12 @@ describe("generate", () => {
     expect(other.text).not.toBe(one.text);
   });
 
+  it("keeps states in 16 bits where it is told to", async () => {
+    const [one, same] = await Promise.all([1, 2].map(() => generate("5", "--state-dtype", "f16")));
+    expect(one.ids).toHaveLength(12);
+    expect(same).toEqual(one);
+  });
+
   it("takes the most probable tokens at temperature 0, whatever the seed", async () => {
     const [one, other] = await Promise.all([generate("1", "--temperature", "0"), generate("2", "--temperature", "0")]);
     expect(one.text).toBe(other.text);

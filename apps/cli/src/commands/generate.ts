@@ -1,5 +1,6 @@
 // Layer: apps/cli, commands. `generate`: text that follows a prompt, as it comes.
 import { generate } from "@diffmamba/models";
+import type { StateDType } from "@diffmamba/ssm";
 import { stopSignals } from "@diffmamba/train/node";
 import { type Command, Option } from "commander";
 import { chooseDevice, type DeviceFlags, openDevice } from "../backends.js";
@@ -20,6 +21,7 @@ interface GenerateFlags extends CheckpointFlags, DeviceFlags {
   readonly repetitionPenalty?: number;
   readonly stop?: readonly string[];
   readonly seed: number;
+  readonly stateDtype?: StateDType;
 }
 
 /** The tokens of a prompt; an empty one begins with the token that begins texts, where the vocabulary has one. */
@@ -44,7 +46,7 @@ async function run(terminal: Terminal, flags: GenerateFlags): Promise<void> {
   using model = checkpoint.model.eval();
   const { tokenizer, folder } = checkpoint;
   const { eos } = tokenizer.specialTokens;
-  const { prompt, maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed } = flags;
+  const { prompt, maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stateDtype } = flags;
   const ids: number[] = [];
   let text = "";
   let finished: string | undefined;
@@ -56,6 +58,7 @@ async function run(terminal: Terminal, flags: GenerateFlags): Promise<void> {
     ...(topP !== undefined && { topP }),
     ...(minP !== undefined && { minP }),
     ...(repetitionPenalty !== undefined && { repetitionPenalty }),
+    ...(stateDtype && { stateDtype }),
     ...(flags.stop && { stop: flags.stop }),
     ...(eos !== undefined && { eos }),
     seed,
@@ -100,6 +103,12 @@ export function registerGenerate(program: Command, context: Context): void {
     .option("--tokenizer <path>", "a folder or file with the tokenizer (default: the checkpoint's)");
   command.addOption(
     new Option("--precision <type>", "what the weights are held and computed in (default: f32)").choices(precisions),
+  );
+  command.addOption(
+    new Option(
+      "--state-dtype <type>",
+      "what the scans' states are kept in between tokens: 16 bits are half of the memory, rounded once a token (default: f32)",
+    ).choices(precisions),
   );
   addBackendOptions(command);
   addJsonOption(command).action(context.run(run));

@@ -1,7 +1,9 @@
 // Layer: apps/bench, suites of the GPU. Generation as a user has it, token by token, the likeliest one, taken on the device: ms a token
-// for one row and for many, beside a copy of the bytes of weights and states that each token reads, and beside PyTorch.
+// for one row and for many, beside a copy of the bytes of weights and states that each token reads, and beside PyTorch. Many rows also with
+// their states kept in bf16, as mamba_ssm keeps those of a model in bf16.
 // Knows models. Knows no text.
 import { generate, type MambaLM, prefill } from "@diffmamba/models";
+import type { StateDType } from "@diffmamba/ssm";
 import type { Device } from "@diffmamba/tensor";
 import { integers, onDevice } from "../../data.js";
 import { pytorchPeers } from "../../peers/pytorch.js";
@@ -10,19 +12,25 @@ import { deviceCopy } from "./ceilings.js";
 import { type BenchModel, benchModel, benchModels, describeBench } from "./models.js";
 
 /** Bytes that a token must read: weights, and the states of all rows, which it also writes. */
-function bytesOf(model: MambaLM, rows: number): number {
+function bytesOf(model: MambaLM, rows: number, stateDtype: StateDType): number {
   const weights = model.parameters().reduce((sum, { storage }) => sum + storage.bytes, 0);
-  const state = model.initialState(1).flat();
+  const state = model.initialState(1, stateDtype).flat();
   const states = state.reduce((sum, { storage }) => sum + storage.bytes, 0);
   for (const tensor of state) tensor.dispose();
   return weights + 2 * rows * states;
 }
 
-function generationEntry(device: Device, which: BenchModel, rows: number, { prompt, vocabSize }: Settings): Entry {
+function generationEntry(
+  device: Device,
+  which: BenchModel,
+  rows: number,
+  stateDtype: StateDType,
+  { prompt, vocabSize }: Settings,
+): Entry {
   const model = benchModel(which, { device, dtype: "bf16" }).eval();
   const begin = async () => {
     const tokens = Array.from({ length: rows }, (_, i) => integers(`row ${i}`, prompt, vocabSize));
-    const state = await prefill(model, tokens);
+    const state = await prefill(model, tokens, { stateDtype });
     return generate(model, state, { maxTokens: Number.POSITIVE_INFINITY, onDevice: true, temperature: 0 });
   };
   let steps: ReturnType<typeof generate> | undefined;
@@ -44,23 +52,26 @@ function generationEntry(device: Device, which: BenchModel, rows: number, { prom
   };
 }
 
-function generationCase(which: BenchModel, rows: number, settings: Settings): Case {
+function generationCase(which: BenchModel, rows: number, stateDtype: StateDType, settings: Settings): Case {
   const name = `generate ${which.name}`;
-  const shape = `${describeBench(which)}, batch ${rows}, prompt ${settings.prompt}, bf16`;
+  const states = stateDtype === "f32" ? "" : `, states ${stateDtype}`;
+  const shape = `${describeBench(which)}, batch ${rows}, prompt ${settings.prompt}, bf16${states}`;
   return contest({
     ...{ name, shape, unit: "ms/token" },
-    ours: (device) => generationEntry(device, which, rows, settings),
+    ours: (device) => generationEntry(device, which, rows, stateDtype, settings),
     peers: pytorchPeers(name, shape),
     ceilings(device) {
       using model = benchModel(which, { device, dtype: "bf16" });
-      return [deviceCopy(device, bytesOf(model, rows))];
+      return [deviceCopy(device, bytesOf(model, rows, stateDtype))];
     },
   });
 }
 
 export function generationCases(settings: Settings): Case[] {
   const { mamba, mamba2, large } = benchModels(settings);
-  return [mamba, mamba2, large].flatMap((which) =>
-    [1, settings.rows].map((rows) => generationCase(which, rows, settings)),
-  );
+  return [mamba, mamba2, large].flatMap((which) => [
+    generationCase(which, 1, "f32", settings),
+    generationCase(which, settings.rows, "f32", settings),
+    generationCase(which, settings.rows, "bf16", settings),
+  ]);
 }
