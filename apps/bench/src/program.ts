@@ -8,7 +8,7 @@ import { check } from "./check.js";
 import { messageOf, UsageError } from "./errors.js";
 import type { Settings, Suite } from "./race.js";
 import { caseText, type Log, runTasks, type Task } from "./runner.js";
-import { table } from "./table.js";
+import { rowLine, table } from "./table.js";
 
 /** Where the program writes. */
 export interface Output {
@@ -49,7 +49,7 @@ async function run(given: Arguments, { stdout, stderr }: Output): Promise<number
   const devices = await openDevices(names);
   try {
     for (const device of devices) describe(device);
-    const log: Log = { progress: line, note: line };
+    const log: Log = { progress: line, note: line, row: (row) => line(`    ${rowLine(row)}`) };
     const { rows, failures } = await runTasks(tasks, { devices, open: openDevice, log, budget: given.budget });
     stdout(given.json ? `${JSON.stringify(rows)}\n` : table(rows));
     if (failures > 0) stderr(`${failures} ${failures === 1 ? "case or peer" : "cases or peers"} failed\n`);

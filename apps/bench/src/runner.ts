@@ -13,6 +13,8 @@ export interface Log {
   progress(line: string): void;
   /** Something that the reader must know: a peer that is absent, a case that failed. */
   note(line: string): void;
+  /** What a case has given, before the others are run: a run that is ended half-way has told it. */
+  row?(row: Row): void;
 }
 
 export interface RunOptions extends MeasureOptions {
@@ -134,6 +136,7 @@ export async function runTasks(
       });
       const made = parts.map((part) => ({ threads: null, suite: suite.name, ...part }));
       for (const row of made) checkRow(row);
+      for (const row of made) log.row?.(row);
       rows.push(...made);
     } catch (error) {
       failures++;

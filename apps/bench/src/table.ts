@@ -7,6 +7,12 @@ function digits(value: number): string {
   return value >= 1000 ? Math.round(value).toLocaleString("en").replaceAll(",", "") : value.toPrecision(4);
 }
 
+/** A row in a line of its own. */
+export function rowLine({ name, shape, value, unit, peer, peerValue }: Row): string {
+  const beside = peer === null || peerValue === null ? "" : ` (${peer}: ${digits(peerValue)})`;
+  return `${name} ${shape}: ${digits(value)} ${unit}${beside}`;
+}
+
 /** Aligned columns, one line a row; numbers to the right. */
 export function table(rows: readonly Row[]): string {
   const heads = ["suite", "name", "shape", "threads", "value", "unit", "spread", "peer", "peer's", "ratio"];

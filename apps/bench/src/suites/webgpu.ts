@@ -2,6 +2,7 @@
 // Knows the lists of cases. Knows no op.
 import type { Case, Suite } from "../race.js";
 import { dispatchCases } from "./webgpu/dispatch.js";
+import { memoryCases } from "./webgpu/memory.js";
 import { modelCases } from "./webgpu/model.js";
 import { bandwidthCases, limitCases, productCases, scanCases } from "./webgpu/ops.js";
 
@@ -11,7 +12,7 @@ const SAMPLE_SECONDS = 0.1;
 export const webgpu: Suite = {
   name: "webgpu",
   summary:
-    "the WebGPU backend beside its adapter's own limits: products, bandwidth, scans, dispatches, a training step, decoding",
+    "the WebGPU backend beside its adapter's own limits: products, bandwidth, scans, dispatches, a training step, decoding, a long run's memory",
   backend: "webgpu",
   settings: {
     /** The cube. */
@@ -24,10 +25,15 @@ export const webgpu: Suite = {
     /** The scans. */
     ...{ scanBatch: 8, scanLength: 2048, scanState: 16 },
     dispatches: 4096,
+    /** Workgroups of the loop of multiply-adds. */
+    loopGroups: 8192,
+    /** The run whose memory is watched. */
+    ...{ runSteps: 2000, runWidth: 64, runLayers: 2, runLength: 64 },
   },
   quick: {
     ...{ square: 32, tokens: 16, elements: 1 << 12, dModel: 16, nLayers: 1, dState: 4, headDim: 4, vocabSize: 32 },
     ...{ chunkSize: 4, batch: 1, length: 8, scanBatch: 1, scanLength: 8, scanState: 4, dispatches: 16 },
+    ...{ loopGroups: 8, runSteps: 8, runWidth: 16, runLayers: 1, runLength: 8 },
   },
   cases: (settings) =>
     [
@@ -37,6 +43,7 @@ export const webgpu: Suite = {
       ...scanCases(settings),
       ...dispatchCases(settings),
       ...modelCases(settings),
+      ...memoryCases(settings),
     ].map(onWebGpu),
 };
 

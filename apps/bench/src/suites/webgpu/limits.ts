@@ -3,12 +3,11 @@
 import type { WebGpuBackend } from "@diffmamba/backend-webgpu";
 import type { Device, View } from "@diffmamba/tensor";
 import { onDevice } from "../../data.js";
-import type { Entry } from "../../race.js";
+import type { Entry, Settings } from "../../race.js";
 
 const THREADS = 256;
 
-/** Workgroups, rounds and chains of the loop of multiply-adds; each chain is of vectors of four. */
-const GROUPS = 8192;
+/** Rounds and chains of the loop of multiply-adds; each chain is of vectors of four. */
 const ROUNDS = 512;
 const CHAINS = 4;
 
@@ -51,16 +50,16 @@ function contextOf({ backend }: Device): WebGpuBackend["context"] {
 }
 
 /** The rate of multiply-adds that no product exceeds: nothing is loaded. */
-export function multiplyAdds(device: Device): Entry {
+export function multiplyAdds(device: Device, { loopGroups }: Settings): Entry {
   const context = contextOf(device);
   const out = device.zeros([1024]);
   return onDevice(device, {
-    work: { "GFLOP/s": 2 * 4 * CHAINS * ROUNDS * GROUPS * THREADS },
+    work: { "GFLOP/s": 2 * 4 * CHAINS * ROUNDS * loopGroups * THREADS },
     holds: [out],
     run: () =>
       context.run({
         shader: { name: "bench-multiply-add", text: multiplyAddText },
-        ...{ buffers: { out: out.view() }, writes: ["out"], groups: GROUPS },
+        ...{ buffers: { out: out.view() }, writes: ["out"], groups: loopGroups },
       }),
     outputs: () => [out.clone()],
   });

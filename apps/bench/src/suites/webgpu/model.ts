@@ -38,7 +38,7 @@ function stepCase(settings: Settings): Case {
     async prepare({ devices: [device], enter }) {
       const ours = enter(stepOn(device, "mamba2", settings));
       const replayed = enter(fromRecording(device, ours));
-      const limit = enter(multiplyAdds(device));
+      const limit = enter(multiplyAdds(device, settings));
       const rows =
         (name: string, unit: Unit, entry: Entry, peers: readonly Entry[]) => (times: Parameters<typeof rowsOf>[3]) =>
           rowsOf({ name, shape, unit }, entry, peers, times);

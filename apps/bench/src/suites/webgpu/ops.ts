@@ -24,36 +24,38 @@ function limitCase(name: string, shape: string, unit: Unit, make: (device: Devic
   };
 }
 
-export function limitCases({ elements }: Settings): Case[] {
+export function limitCases(settings: Settings): Case[] {
+  const { elements } = settings;
   const bytes = 2 * F32_BYTES * elements;
   return [
-    limitCase("multiply-add loop", "in registers", "GFLOP/s", multiplyAdds),
+    limitCase("multiply-add loop", "in registers", "GFLOP/s", (device) => multiplyAdds(device, settings)),
     limitCase("shader copy", `${bytes} bytes`, "GB/s", (device) => shaderCopy(device, bytes)),
   ];
 }
 
-function productCase(size: Size, form: Form, role: string): Case {
+function productCase(settings: Settings, size: Size, form: Form, role: string): Case {
   return contest({
     name: `matmul ${form}`,
     shape: `${by(...size)} ${role}`,
     unit: "GFLOP/s",
     ours: (device) => matmulOn(device, problem(size, form)),
-    ceilings: (device) => [multiplyAdds(device)],
+    ceilings: (device) => [multiplyAdds(device, settings)],
   });
 }
 
-export function productCases({ square, tokens, dModel, dState, headDim, vocabSize }: Settings): Case[] {
+export function productCases(settings: Settings): Case[] {
+  const { square, tokens, dModel, dState, headDim, vocabSize } = settings;
   const columns = projectionColumns(dModel, dState, headDim);
   const linear = (role: string, inputs: number, outputs: number): Case[] => [
-    productCase([tokens, inputs, outputs], "nt", role),
-    productCase([tokens, outputs, inputs], "nn", `${role}, gradient of x`),
-    productCase([outputs, tokens, inputs], "tn", `${role}, gradient of W`),
+    productCase(settings, [tokens, inputs, outputs], "nt", role),
+    productCase(settings, [tokens, outputs, inputs], "nn", `${role}, gradient of x`),
+    productCase(settings, [outputs, tokens, inputs], "tn", `${role}, gradient of W`),
   ];
   return [
-    productCase([square, square, square], "nn", "cube"),
+    productCase(settings, [square, square, square], "nn", "cube"),
     ...linear("in-projection", dModel, columns),
     ...linear("out-projection", 2 * dModel, dModel),
-    productCase([tokens / 4, dModel, vocabSize], "nt", "head"),
+    productCase(settings, [tokens / 4, dModel, vocabSize], "nt", "head"),
   ];
 }
 

@@ -1,0 +1,99 @@
+// Layer: apps/bench, suites of the WebGPU backend. What a long training run holds, on the device and in the process: early in it, and
+// at its end. Knows the trainer. Knows no kernel.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { arraySource, randomBatches } from "@diffmamba/datasets";
+import { nodeFiles } from "@diffmamba/files/node";
+import { cosine, decayGroups } from "@diffmamba/nn";
+import type { Device } from "@diffmamba/tensor";
+import { Trainer } from "@diffmamba/train";
+import { integers } from "../../data.js";
+import type { Case, RowPart, Settings } from "../../race.js";
+import { createModel, describeModel, modelSettings } from "../languageModel.js";
+
+/** Steps after which all that is made once is there, as a share of the run and at most. */
+const EARLY_SHARE = 0.25;
+const EARLY = 100;
+
+const BATCH = 4;
+
+/** Bytes by what holds them. */
+type Held = Readonly<Record<string, number>>;
+
+/** A full collection: what nothing refers to is no part of what is held. */
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+}
+
+/** Has the engine make its room for young objects as large as it ever does: else it would at some step, once, by 16 MB. */
+function growYoungGeneration(): void {
+  for (let round = 0; round < 10; round++) {
+    const pairs = Array.from({ length: 1e5 }, (_, i) => [i, i]);
+    if (pairs.length > 0) collectGarbage();
+  }
+}
+
+function heldBy({ backend }: Device): Held {
+  // Before the collection, which gives pages back that are asked for again at once.
+  const { rss } = process.memoryUsage();
+  collectGarbage();
+  const { heapUsed, external } = process.memoryUsage();
+  return {
+    "device memory": backend.heldBytes(),
+    "resident memory": rss,
+    "objects and array buffers": heapUsed + external,
+  };
+}
+
+/** A run of `steps` as the trainer makes it, in a folder of its own. @returns what was held early and at the end */
+async function held(device: Device, sizes: Settings, steps: number, length: number): Promise<readonly [Held, Held]> {
+  const early = Math.max(1, Math.min(EARLY, Math.floor(EARLY_SHARE * steps)));
+  const found = new Map<number, Held>();
+  const folder = await mkdtemp(path.join(tmpdir(), "diffmamba-bench-"));
+  try {
+    growYoungGeneration();
+    using model = createModel(device, "diffmamba2", sizes);
+    const tokens = arraySource(integers("long run", 1 << 16, sizes.vocabSize));
+    const trainer = new Trainer({
+      ...{ model, groups: decayGroups(model, 0.1), schedule: cosine(1e-3, { warmup: 10, steps }), steps, maxNorm: 1 },
+      data: randomBatches(tokens, { batchSize: BATCH, length, seed: 1 }),
+      ...{ files: nodeFiles(), folder: path.join(folder, "run") },
+      onEvent: (event) => {
+        if (event.type === "step" && (event.step === early || event.step === steps))
+          found.set(event.step, heldBy(device));
+      },
+    });
+    await trainer.run();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  return [found.get(early) as Held, found.get(steps) as Held];
+}
+
+export function memoryCases({ runSteps, runWidth, runLayers, runLength }: Settings): Case[] {
+  const sizes = { ...modelSettings, dModel: runWidth, nLayers: runLayers };
+  const name = "memory of a training run";
+  const shape = `diffmamba2 ${describeModel(sizes)}, ${BATCH}x${runLength} tokens, ${runSteps} steps`;
+  return [
+    {
+      ...{ name, shape },
+      async prepare({ devices: [device] }) {
+        const [early, late] = await held(device, sizes, runSteps, runLength);
+        const rows = Object.entries(late).map(([what, bytes]): RowPart => {
+          const [value, before] = [bytes / 1e6, early[what] / 1e6];
+          return {
+            ...{ name: `${name}, ${what}`, shape, unit: "MB", value, best: value, backend: device.name },
+            ...{ peer: "early in the run", peerValue: before, peerBest: before, ratio: before / value },
+            ...{ spread: 0, samples: 1 },
+          };
+        });
+        return { entries: [], checks: [], rows: () => rows };
+      },
+    },
+  ];
+}
