@@ -6,6 +6,7 @@ import type { KernelContext } from "../context.js";
 import { type Axes, axesArguments, countOf, mergeAxes } from "./axes.js";
 import {
   asBits,
+  ElementwiseShader,
   type Flags,
   hasWholeWords,
   inParts,
@@ -40,6 +41,20 @@ function bitsOf(value: number, { dtype }: View): number {
       float[0] = value;
       return word[0];
   }
+}
+
+const fillShader = new ElementwiseShader("fill");
+const copyShaders = new Map<string, ElementwiseShader>();
+
+/** The shader that copies and converts between two types, made when it is first asked for. */
+function copyShader(from: View, to: View): ElementwiseShader {
+  const key = from.dtype === to.dtype ? "same" : `${from.dtype} ${to.dtype}`;
+  let shader = copyShaders.get(key);
+  if (shader === undefined) {
+    shader = new ElementwiseShader("copy", conversionFlags(from, to));
+    copyShaders.set(key, shader);
+  }
+  return shader;
 }
 
 function conversionFlags(from: View, to: View): Flags {
@@ -128,7 +143,7 @@ export const copyKernels = (context: KernelContext): Pick<Kernels, "copy" | "fil
     const [x, out] = same ? [asBits(from), asBits(to)] : [from, to];
     const transposition = same && !isPacked(to) ? transpositionOf(x, out) : undefined;
     if (transposition !== undefined) copyTransposed(context, x, out, transposition);
-    else runElementwise(context, "copy", [x], out, { flags: conversionFlags(x, out) });
+    else runElementwise(context, copyShader(x, out), [x], out);
   };
 
   return {
@@ -138,11 +153,11 @@ export const copyKernels = (context: KernelContext): Pick<Kernels, "copy" | "fil
       const uniforms = { value: bitsOf(value, out) };
       inParts(context, [out], ([to]) => {
         if (!isPacked(to) || hasWholeWords(to)) {
-          runElementwise(context, "fill", [], asBits(to), { uniforms });
+          runElementwise(context, fillShader, [], asBits(to), uniforms);
           return;
         }
         const whole = context.temporary(to.shape, to.dtype);
-        runElementwise(context, "fill", [], whole, { uniforms });
+        runElementwise(context, fillShader, [], whole, uniforms);
         copyPart(whole, to);
       });
     },

@@ -3,32 +3,47 @@
 
 import { type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import type { KernelContext } from "../context.js";
-import type { ShaderName } from "../shaders.generated.js";
 import { copyKernels } from "./copy.js";
-import { asBits, hasWholeWords, inParts, isPacked, runElementwise } from "./elementwiseForm.js";
+import { asBits, ElementwiseShader, hasWholeWords, inParts, isPacked, runElementwise } from "./elementwiseForm.js";
+
+/** The shader of each op of a kind, made when it is first asked for. */
+function shadersOf(name: "unary" | "binary"): (op: string) => ElementwiseShader {
+  const made = new Map<string, ElementwiseShader>();
+  return (op) => {
+    let shader = made.get(op);
+    if (shader === undefined) {
+      shader = new ElementwiseShader(name, { [`op_${op}`]: true });
+      made.set(op, shader);
+    }
+    return shader;
+  };
+}
+
+const unaryShader = shadersOf("unary");
+const binaryShader = shadersOf("binary");
+const whereShader = new ElementwiseShader("where");
 
 export const elementwiseKernels = (context: KernelContext): Pick<Kernels, "unary" | "binary" | "compare" | "where"> => {
   const { copy } = copyKernels(context);
 
-  const run = (shader: ShaderName, op: string | undefined, inputs: readonly View[], out: View): void => {
+  const run = (shader: ElementwiseShader, inputs: readonly View[], out: View): void => {
     if (sizeOf(out.shape) === 0) return;
-    const extras = op === undefined ? {} : { flags: { [`op_${op}`]: true } };
     if (!isPacked(out) || hasWholeWords(out)) {
-      runElementwise(context, shader, inputs, out, extras);
+      runElementwise(context, shader, inputs, out);
       return;
     }
     const whole = context.temporary(out.shape, out.dtype);
-    runElementwise(context, shader, inputs, whole, extras);
+    runElementwise(context, shader, inputs, whole);
     copy(whole, out);
   };
 
-  const whole = (shader: ShaderName, op: string | undefined, inputs: readonly View[], out: View): void =>
-    inParts(context, [out, ...inputs], ([to, ...from]) => run(shader, op, from, to));
+  const whole = (shader: ElementwiseShader, inputs: readonly View[], out: View): void =>
+    inParts(context, [out, ...inputs], ([to, ...from]) => run(shader, from, to));
 
   return {
-    unary: (op, x, out) => whole("unary", op, [x], out),
-    binary: (op, a, b, out) => whole("binary", op, [a, b], out),
-    compare: (op, a, b, out) => whole("binary", op, [a, b], out),
-    where: (condition, a, b, out) => whole("where", undefined, [asBits(a), asBits(b), condition], asBits(out)),
+    unary: (op, x, out) => whole(unaryShader(op), [x], out),
+    binary: (op, a, b, out) => whole(binaryShader(op), [a, b], out),
+    compare: (op, a, b, out) => whole(binaryShader(op), [a, b], out),
+    where: (condition, a, b, out) => whole(whereShader, [asBits(a), asBits(b), condition], asBits(out)),
   };
 };

@@ -107,6 +107,10 @@ function partOf(view: View, axis: number, from: number, to: number): View {
  */
 export function inParts(context: KernelContext, views: readonly View[], run: (views: readonly View[]) => void): void {
   const { bindingBytes } = context.limits;
+  if (views.every(({ buffer }) => buffer.bytes <= bindingBytes)) {
+    run(views);
+    return;
+  }
   // A binding begins up to 256 bytes before its view.
   const fits = (view: View) => view.buffer.bytes <= bindingBytes || spanOf(view) <= bindingBytes - 512;
   const [{ shape }] = views;
@@ -129,12 +133,6 @@ export function inParts(context: KernelContext, views: readonly View[], run: (vi
   }
 }
 
-/** What a shader is told beside layouts. */
-export interface Extras {
-  readonly flags?: Flags;
-  readonly uniforms?: Dispatch["uniforms"];
-}
-
 /** What a dispatch is but for its buffers: it follows from layouts, types and flags. */
 interface Plan {
   readonly constants: Flags;
@@ -144,9 +142,21 @@ interface Plan {
   readonly groups: number;
 }
 
-/** Plans by what they follow from: the same few come again in every step. */
-const plans = new Map<string, Plan>();
-const MOST_PLANS = 4096;
+const MOST_PLANS = 1024;
+
+/** A shader made with lib/elementwise.wgsl, with the flags that say what it computes: made once, as it knows its plans. */
+export class ElementwiseShader {
+  /** Plans by what they follow from: the same few come again in every step. */
+  readonly plans = new Map<string | number, Plan>();
+
+  constructor(
+    readonly name: ShaderName,
+    readonly flags: Flags = {},
+  ) {}
+}
+
+/** Types of four bytes, by a number below 4. */
+const wordTypes: Partial<Record<DType, number>> = { f32: 0, i32: 1 };
 
 /** Whether two lists of numbers are alike. */
 function isSame(a: readonly number[], b: readonly number[]): boolean {
@@ -156,12 +166,21 @@ function isSame(a: readonly number[], b: readonly number[]): boolean {
   return true;
 }
 
+/** Whether an input is laid out as the output is, and of the same type, both aligned. */
+function isAlike(input: View, out: View): boolean {
+  return input.dtype === out.dtype && ((input.offset | out.offset) & 3) === 0 && isSame(input.strides, out.strides);
+}
+
 /** Views of the shape of `out` without gaps, as most are, count as vectors: any shape of so many elements has the same plan. */
-function planKey(shader: ShaderName, flags: Flags | undefined, inputs: readonly View[], out: View): string {
-  let key: string = shader;
-  for (const flag in flags) if (flags[flag]) key += ` ${flag}`;
-  key += `|${out.dtype}${out.offset & 3}`;
-  if (isContiguous(out) && inputs.every(({ strides }) => isSame(strides, out.strides))) {
+function planKey(inputs: readonly View[], out: View): string | number {
+  const gapless = isContiguous(out);
+  const type = wordTypes[out.dtype];
+  // The usual case, without a text being made.
+  if (gapless && type !== undefined && (out.offset & 3) === 0 && inputs.every((input) => isAlike(input, out))) {
+    return 4 * sizeOf(out.shape) + type;
+  }
+  let key = `${out.dtype}${out.offset & 3}`;
+  if (gapless && inputs.every(({ strides }) => isSame(strides, out.strides))) {
     key += `|${sizeOf(out.shape)}`;
     for (const { dtype, offset } of inputs) key += `|${dtype}${offset & 3}`;
     return key;
@@ -171,7 +190,7 @@ function planKey(shader: ShaderName, flags: Flags | undefined, inputs: readonly 
   return key;
 }
 
-function makePlan(inputs: readonly View[], out: View, flags: Flags | undefined): Plan {
+function makePlan(inputs: readonly View[], out: View, flags: Flags): Plan {
   const { axes, items, constants, accesses, steps } = chooseForm([out, ...inputs]);
   const chosen: Flags = { ...constants, ...flags, ...typeConstant("out", out.dtype) };
   const uniforms: Record<string, number> = { items, elements: sizeOf(out.shape) };
@@ -197,12 +216,12 @@ const written = ["out"];
 /** Runs an elementwise shader over views of one shape. A packed output has whole words. */
 export function runElementwise(
   context: KernelContext,
-  shader: ShaderName,
+  { name: shader, flags, plans }: ElementwiseShader,
   inputs: readonly View[],
   out: View,
-  { flags, uniforms: told }: Extras = {},
+  told?: Dispatch["uniforms"],
 ): void {
-  const key = planKey(shader, flags, inputs, out);
+  const key = planKey(inputs, out);
   let plan = plans.get(key);
   if (plan === undefined) {
     if (plans.size >= MOST_PLANS) plans.clear();
