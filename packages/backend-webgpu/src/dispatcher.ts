@@ -64,7 +64,7 @@ export class Dispatcher {
     const uses = this.#uses(op, dispatch);
     const { stream } = this.options;
     const pipeline = this.#pipeline(dispatch, uses, uniforms);
-    const leaders = uses.filter((use) => use.leader === use);
+    const leaders = uses.every((use) => use.leader === use) ? uses : uses.filter((use) => use.leader === use);
     const { bindings, batch } = stream;
     const put = (words: Uint32Array, floats: Float32Array, at: number) =>
       putUniforms(pipeline, uses, uniforms, { words, floats, at });

@@ -107,15 +107,11 @@ function partOf(view: View, axis: number, from: number, to: number): View {
  */
 export function inParts(context: KernelContext, views: readonly View[], run: (views: readonly View[]) => void): void {
   const { bindingBytes } = context.limits;
-  if (views.every(({ buffer }) => buffer.bytes <= bindingBytes)) {
-    run(views);
-    return;
-  }
   // A binding begins up to 256 bytes before its view.
   const fits = (view: View) => view.buffer.bytes <= bindingBytes || spanOf(view) <= bindingBytes - 512;
   const [{ shape }] = views;
   const axis = shape.findIndex((n) => n > 1);
-  if (axis < 0 || views.every(fits)) {
+  if (views.every(fits) || axis < 0) {
     run(views);
     return;
   }
