@@ -95,8 +95,12 @@ async function runCase(
     for (const entry of entries) await entry.verify?.();
     return race.rows((entry) => times.get(entry));
   } finally {
-    for (const entry of entered) await entry.dispose?.();
-    for (const device of opened) await device.dispose();
+    try {
+      for (const entry of entered) await entry.dispose?.();
+    } finally {
+      // Also where a device has failed and its entries with it: the next case needs the memory.
+      for (const device of opened) await device.dispose();
+    }
   }
 }
 
