@@ -20,11 +20,16 @@ import { ownMatmul } from "./ops/matmul.js";
 
 /**
  * Loss, gradients, clipping and AdamW on one batch, or on its first `sequences`. The work is 6 operations for each parameter
- * and token; the result is the loss of the first sequence.
+ * and token; the result is the loss of the first sequence. It takes over the model.
  */
-export function stepOn(device: Device, variant: Variant, settings: Settings, sequences = settings.batch): Entry {
+export function stepOn(
+  device: Device,
+  variant: Variant,
+  settings: Settings,
+  sequences = settings.batch,
+  model = createModel(device, variant, settings),
+): Entry {
   const { batch, length, vocabSize } = settings;
-  const model = createModel(device, variant, settings);
   const optimizer = new AdamW(decayGroups(model, 0.1));
   const count = sequences * length;
   const rows = (name: string) =>

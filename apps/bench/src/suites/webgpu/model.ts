@@ -1,5 +1,6 @@
 // Layer: apps/bench, suites of the WebGPU backend. A training step and decoding of a Mamba-2 of the size of the published 130M one, by
 // calls and from a recording. Knows models. Knows no kernel.
+import type { MambaLM } from "@diffmamba/models";
 import { type Device, noGrad, type Recorded } from "@diffmamba/tensor";
 import { onDevice } from "../../data.js";
 import { type Case, contest, type Entry, type RowPart, rowsOf, type Settings } from "../../race.js";
@@ -28,6 +29,14 @@ function fromRecording(device: Device, entry: Entry): Entry {
   };
 }
 
+/** The sizes under the names that {@link createLarge} knows. */
+function largeOf(settings: Settings): Settings {
+  const { dModel, nLayers, dState, vocabSize } = settings;
+  return { ...settings, wide: dModel, wideLayers: nLayers, wideState: dState, wideVocab: vocabSize };
+}
+
+const createOn = (device: Device, settings: Settings): MambaLM => createLarge(device, largeOf(settings), "f32");
+
 function stepCase(settings: Settings): Case {
   const { batch, length } = settings;
   const shape = `${describeModel(settings)}, ${batch}x${length} tokens`;
@@ -36,7 +45,7 @@ function stepCase(settings: Settings): Case {
     shape,
     patience: 4,
     async prepare({ devices: [device], enter }) {
-      const ours = enter(stepOn(device, "mamba2", settings));
+      const ours = enter(stepOn(device, "mamba2", settings, batch, createOn(device, settings).train()));
       const replayed = enter(fromRecording(device, ours));
       const limit = enter(multiplyAdds(device, settings));
       const rows =
@@ -58,7 +67,7 @@ function stepCase(settings: Settings): Case {
 
 /** One token from a recording; `reads`: and it is read back before the next is asked for. */
 function recordedDecode(device: Device, settings: Settings, reads: boolean): Entry {
-  const model = createLarge(device, settings, "f32");
+  const model = createOn(device, settings);
   const state = model.initialState(1);
   const token = device.zeros([1, 1], "i32");
   const step = () => noGrad(() => void token.assign(model.advance(token, state).argmax().reshape(1, 1)));
@@ -82,19 +91,17 @@ function recordedDecode(device: Device, settings: Settings, reads: boolean): Ent
 }
 
 export function modelCases(settings: Settings): Case[] {
-  const { dModel, nLayers, dState, vocabSize } = settings;
   const shape = `${describeModel(settings)}, batch 1`;
-  const large = { ...settings, wide: dModel, wideLayers: nLayers, wideState: dState, wideVocab: vocabSize };
   const decode = (name: string, ours: (device: Device) => Entry) =>
     contest({
       ...{ name, shape, unit: "ms/token", ours },
       // Every weight is read once a token.
-      ceilings: (device) => [shaderCopy(device, weightBytes(large, "f32"))],
+      ceilings: (device) => [shaderCopy(device, weightBytes(largeOf(settings), "f32"))],
     });
   return [
     stepCase(settings),
-    decode("mamba2 decode", (device) => decodeOn(device, createLarge(device, large, "f32"), 1)),
-    decode("mamba2 decode, recorded, each token read", (device) => recordedDecode(device, large, true)),
-    decode("mamba2 decode, recorded", (device) => recordedDecode(device, large, false)),
+    decode("mamba2 decode", (device) => decodeOn(device, createOn(device, settings), 1)),
+    decode("mamba2 decode, recorded, each token read", (device) => recordedDecode(device, settings, true)),
+    decode("mamba2 decode, recorded", (device) => recordedDecode(device, settings, false)),
   ];
 }
