@@ -182,8 +182,8 @@ describe("a token's launches", () => {
 
   it("of more rows, in a layer of Mamba-2: the convolution goes with its product", () => {
     mamba2(9);
-    const four = ["add_rms_norm_f32_bf16_v8", "matmul_rows1x4_bf16", "ssd_single_bf16_128", "gated_rms_norm_bf16"];
-    expect(names()).toEqual([...four, "matmul_rows1x1_bf16"]);
+    const four = ["add_rms_norm_f32_bf16_v8", "matmul_rows1x1_bf16", "ssd_single_bf16_128", "gated_rms_norm_bf16"];
+    expect(names()).toEqual([...four, "matmul_rows1x4_bf16"]);
     const buffer = new ArgumentBuffer();
     buffer.launch(0, emitted[1]);
     const view_ = new DataView(buffer.bytes.buffer, 64);
@@ -195,6 +195,24 @@ describe("a token's launches", () => {
     emitted = [];
     mamba2(65);
     expect(names()).toEqual([four[0], "conv_step_bf16", ...four.slice(2)]);
+  });
+
+  it("of more rows, in a layer of Mamba: the short product goes with the scan whose steps it gives", () => {
+    mamba(64, "bf16");
+    expect(names()).toEqual([
+      "add_rms_norm_f32_bf16_v8",
+      "matmul_rows4x1_bf16",
+      "matmul_rows4x4_bf16",
+      "product_scan_rows_bf16_state_bf16",
+      "matmul_rows4x4_bf16",
+    ]);
+    const buffer = new ArgumentBuffer();
+    buffer.launch(0, emitted[3]);
+    const view_ = new DataView(buffer.bytes.buffer, 64);
+    // Product: rows, columns, k. Behind its 56 bytes the scan's 16 addresses and 6 pitches, and its length and channels; last the rows.
+    expect([24, 28, 32].map((at) => view_.getInt32(at, true))).toEqual([64, 1536, 48]);
+    expect([56 + 152, 56 + 156].map((at) => view_.getInt32(at, true))).toEqual([1, 1536]);
+    expect(view_.getInt32(56 + 192, true)).toBe(64);
   });
 
   it("keep their order, and what is between them", () => {

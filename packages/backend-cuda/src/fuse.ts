@@ -64,7 +64,8 @@ function convColumn(product: Link, conv: Maybe, read: readonly Range[]): number 
 
 /** Whether a product's rows are a scan's steps, which each warp can make for its channels. */
 function productFeeds(product: Link, scan: Maybe): boolean {
-  if (product.kind !== "product" || scan?.kind !== "scan" || scan.type !== product.type) return false;
+  const pair = `${product.kind} ${scan?.kind}`;
+  if (scan === undefined || (pair !== "product scan" && pair !== "shallow scanRows")) return false;
   const [, , out, rows, n, , , , pitch, accumulate, isF32] = product.numbers;
   const [delta, seq, lengths, start, states, fine] = [1, 9, 10, 11, 13, 14].map((i) => scan.numbers[i]);
   const [deltaPitch, length, channels, dState] = [17, 22, 23, 24].map((i) => scan.numbers[i]);
@@ -74,7 +75,7 @@ function productFeeds(product: Link, scan: Maybe): boolean {
     delta === out &&
     channels === n &&
     rows === scan.rows &&
-    rows <= FEW_ROWS &&
+    scan.type === product.type &&
     (dState * scan.stateBytes) % 16 === 0;
   if (!fits || accumulate || (isF32 && product.type !== "f32") || (rows > 1 && deltaPitch !== pitch)) return false;
   const others = scan.reads.filter((_, i) => i !== 1);
@@ -111,7 +112,7 @@ function normedProduct(held: readonly Maybe[], multiprocessors: number): Fused |
 function productScan([product, scan]: readonly Maybe[]): Fused | undefined {
   if (product === undefined || scan === undefined || !productFeeds(product, scan)) return undefined;
   const args = [...product.args, ...scan.args];
-  const kernel = scan.launch.kernel.replace("selective_scan_step", "product_scan");
+  const kernel = scan.launch.kernel.replace(/^selective_scan(_step)?/, "product_scan");
   return { launch: { ...scan.launch, kernel, args }, count: 2 };
 }
 

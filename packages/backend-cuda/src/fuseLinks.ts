@@ -9,7 +9,7 @@ export const FEW_ROWS = 8;
 /** [first byte, end); of what is absent [0, 0). */
 export type Range = readonly [number, number];
 
-export type LinkKind = "addNorm" | "norm" | "product" | "rows" | "conv" | "scan";
+export type LinkKind = "addNorm" | "norm" | "product" | "rows" | "shallow" | "conv" | "scan" | "scanRows";
 
 /** A launch with what is to be known of it. */
 export interface Link {
@@ -52,8 +52,10 @@ const patterns: readonly (readonly [RegExp, LinkKind])[] = [
   [/^(?:rms_norm_(bf16|f16)_v8|rms_norm_(f32)_v4|gated_rms_norm_(bf16|f16|f32))$/, "norm"],
   [/^matmul_skinny\dx\d_(bf16|f16|f32)$/, "product"],
   [/^matmul_rows\dx\d_(bf16|f16)$/, "rows"],
+  [/^matmul_shallow_(bf16|f16|f32)$/, "shallow"],
   [/^conv_step_(bf16|f16|f32)$/, "conv"],
   [/^selective_scan_step_(bf16|f16|f32)(?:_state_(bf16|f16))?_16$/, "scan"],
+  [/^selective_scan_rows_(bf16|f16|f32)(?:_state_(bf16|f16))?$/, "scanRows"],
 ];
 
 /** What is to be known of a launch; undefined where it never becomes part of another. */
@@ -64,7 +66,7 @@ export function linkOf(launch: Launch): Link | undefined {
     const type = match.slice(1).find((name) => name !== undefined) as string;
     const args = launch.kernel.startsWith("gated") ? withGroups(launch) : launch.args;
     const numbers = numbersOf(args);
-    const stateBytes = kind === "scan" && match[2] !== undefined ? sizeOfType(match[2]) : 4;
+    const stateBytes = kind.startsWith("scan") && match[2] !== undefined ? sizeOfType(match[2]) : 4;
     const memory = memoryOf[kind](numbers, sizeOfType(type), rowsOfGrid(launch), stateBytes);
     return { launch, args, kind, type, stateBytes, numbers, ...memory };
   }
@@ -94,6 +96,28 @@ const memoryOfProduct: MemoryOf = ([a, , out, rows, n, k, aPitch, , outPitch, , 
   writes: [rowsOf(out, rows, outPitch, n, isF32 ? 4 : size)],
 });
 
+const memoryOfScan: MemoryOf = (n, size, rows, stateBytes) => {
+  const [u, delta, , B, C, z, , , , , , , y, states, , finalState] = n;
+  const [uPitch, deltaPitch, BPitch, CPitch, zPitch, yPitch, length, channels, dState, groups, , , chunks] =
+    n.slice(16);
+  const [tokens, state] = [rows * length, rows * channels * dState];
+  return {
+    rows,
+    reads: [
+      rowsOf(u, tokens, uPitch, channels, size),
+      rowsOf(delta, tokens, deltaPitch, channels, size),
+      rowsOf(B, tokens, BPitch, groups * dState, size),
+      rowsOf(C, tokens, CPitch, groups * dState, size),
+      rowsOf(z, tokens, zPitch, channels, size),
+    ],
+    writes: [
+      rowsOf(y, tokens, yPitch, channels, size),
+      range(states, chunks * state * 4),
+      range(finalState, state * stateBytes),
+    ],
+  };
+};
+
 const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
   addNorm([x, y, , sum, normed, rstd, rows, width, xPitch, yPitch, sumPitch, normedPitch], size) {
     return {
@@ -118,6 +142,7 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
 
   product: memoryOfProduct,
   rows: memoryOfProduct,
+  shallow: memoryOfProduct,
 
   conv([x, , , , y, finalState, rows, , channels, width, xPitch, yPitch], size) {
     return {
@@ -127,25 +152,6 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
     };
   },
 
-  scan(n, size, rows, stateBytes) {
-    const [u, delta, , B, C, z, , , , , , , y, states, , finalState] = n;
-    const [uPitch, deltaPitch, BPitch, CPitch, zPitch, yPitch, length, channels, dState, groups, , , chunks] =
-      n.slice(16);
-    const [tokens, state] = [rows * length, rows * channels * dState];
-    return {
-      rows,
-      reads: [
-        rowsOf(u, tokens, uPitch, channels, size),
-        rowsOf(delta, tokens, deltaPitch, channels, size),
-        rowsOf(B, tokens, BPitch, groups * dState, size),
-        rowsOf(C, tokens, CPitch, groups * dState, size),
-        rowsOf(z, tokens, zPitch, channels, size),
-      ],
-      writes: [
-        rowsOf(y, tokens, yPitch, channels, size),
-        range(states, chunks * state * 4),
-        range(finalState, state * stateBytes),
-      ],
-    };
-  },
+  scan: memoryOfScan,
+  scanRows: (n, size, _, stateBytes) => memoryOfScan(n, size, n[n.length - 1], stateBytes),
 };

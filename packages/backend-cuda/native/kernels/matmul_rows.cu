@@ -1,6 +1,6 @@
 // Layer: CUDA kernels. The matrix product of a token of 9 to 64 rows in 16 bits, on tensor cores: a block has all rows of a few columns, and
 // its warps share k, so that the weights are read once, all at the same time; with it goes the convolution of some of the columns. Sums are
-// f32, in an order that follows from the shape. Knows no model.
+// f32, in an order that follows from the shape. Where k is short, each lane has an element. Knows no model.
 
 #include "conv_step.cuh"
 #include "overlap.cuh"
@@ -8,6 +8,11 @@
 
 constexpr int kRowsThreads = 256;
 constexpr int kRowsWarps = kRowsThreads / 32;
+/// Columns of a block, and their pitch in shared memory.
+constexpr int kRowsColumns = 32;
+constexpr int kRowsPitch = kRowsColumns + 8;
+/// Elements of k of a piece: 8 to each of four lanes.
+constexpr int kRowsPiece = 32;
 
 struct RowsProduct {
   Product product;
@@ -20,6 +25,18 @@ struct RowsProduct {
 struct alignas(16) Eight {
   uint32_t at[4];
 };
+
+/// Zeros where it is not there. Keeps its place among the others: compilers would rather wait for one before they order the next.
+__device__ __forceinline__ Eight read_eight(const void* from, bool there) {
+  Eight x;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\tmov.b32 %0, 0;\n\tmov.b32 %1, 0;\n\tmov.b32 %2, 0;\n\tmov.b32 %3, 0;\n\t"
+      "@p ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
+      : "=&r"(x.at[0]), "=&r"(x.at[1]), "=&r"(x.at[2]), "=&r"(x.at[3])
+      : "l"(from), "r"(static_cast<int>(there))
+      : "memory");
+  return x;
+}
 
 /// sum (16 rows, 8 columns) += a (16, 16) b (16, 8).
 template <typename T>
@@ -39,106 +56,164 @@ __device__ __forceinline__ void multiply_add<f16>(float (&sum)[4], uint32_t a0, 
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, 8 WIDE columns to a block. All lines are aligned to
-/// 16 bytes and k is a multiple of 8. A lane reads 8 elements of a line, and the four of a line 32; which elements of k stand at which place
-/// of the unit is the same for both sides, and so does not matter. Dynamic shared memory: half of the warps' sums.
-template <typename T, int TALL, int WIDE>
+// Blocks that share k are a cluster; devices without them let the first of the blocks do it all.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define CLUSTER_OF(n) __cluster_dims__(n, 1, 1)
+constexpr bool kClusters = true;
+#else
+#define CLUSTER_OF(n)
+constexpr bool kClusters = false;
+#endif
+
+__device__ __forceinline__ void cluster_sync() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+/// A float of another block's shared memory.
+__device__ __forceinline__ float load_of_block(const float* own, int rank) {
+#if __CUDA_ARCH__ >= 900
+  uint32_t at;
+  float x;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(own))), "r"(rank));
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(x) : "r"(at) : "memory");
+  return x;
+#else
+  return *own;
+#endif
+}
+
+/// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, and SPLIT blocks share k. All lines are aligned to 16
+/// bytes and k is a multiple of 8. A warp has half of the rows, where they are more than 16, and every so many pieces of k, all of which are
+/// on their way at once. A lane reads 8 elements of a line; which elements of k stand at which place of the unit is the same for both sides,
+/// and so does not matter. Dynamic shared memory: the warps' sums, and the block's.
+template <typename T, int TALL, int SPLIT>
 __device__ __forceinline__ void rows_product(const RowsProduct& all) {
-  constexpr int COLUMNS = 8 * WIDE, PITCH = WIDE == 1 ? 8 : COLUMNS + 8, ROWS = 16 * TALL, HALF = kRowsWarps / 2;
-  // Pieces of k that are on their way at once, as far as registers allow.
-  constexpr int AHEAD = TALL * WIDE >= 16 ? 1 : 2;
+  constexpr int PARTS = kClusters ? SPLIT : 1, ROWS = 16 * TALL, HALVES = TALL > 1 ? 2 : 1, TILES = TALL / HALVES;
+  constexpr int GROUPS = kRowsWarps / HALVES, WIDE = kRowsColumns / 8, AHEAD = SPLIT > 1 ? 4 : TILES > 1 ? 6 : 4;
   extern __shared__ __align__(16) unsigned char memory[];
   float* const parts = reinterpret_cast<float*>(memory);
   const Product& p = all.product;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4, first = blockIdx.x * COLUMNS;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4, half = warp % HALVES, group = warp / HALVES;
+  const int rank = blockIdx.x % SPLIT, first = blockIdx.x / SPLIT * kRowsColumns;
+  if (rank >= PARTS) return;
+  // This block's part of k.
+  const int depth = (p.k + PARTS * kRowsPiece - 1) / (PARTS * kRowsPiece) * kRowsPiece, begin = rank * depth, end = min(begin + depth, p.k);
   let_next_start();
-  if (threadIdx.x < COLUMNS && first + static_cast<int>(threadIdx.x) < p.n) {
-    prefetch_row(static_cast<const T*>(p.b) + static_cast<long long>(first + threadIdx.x) * p.b_pitch, p.k * static_cast<int>(sizeof(T)));
+  if (threadIdx.x < kRowsColumns && first + static_cast<int>(threadIdx.x) < p.n && begin < end) {
+    prefetch_row(static_cast<const T*>(p.b) + static_cast<long long>(first + threadIdx.x) * p.b_pitch + begin,
+                 (end - begin) * static_cast<int>(sizeof(T)));
   }
-  const int whole = min(first + COLUMNS, all.column + all.conv.conv.channels) - max(first, all.column);
-  if (all.conv.x != nullptr && all.conv.initial != nullptr && whole > 0 && static_cast<int>(threadIdx.x) < p.m) {
-    const long long at = static_cast<long long>(threadIdx.x) * all.conv.conv.channels + max(first, all.column) - all.column;
-    prefetch_row(all.conv.initial + 4 * at, 16 * whole);
+  const int from = max(first, all.column), convolved = min(first + kRowsColumns, all.column + all.conv.conv.channels) - from;
+  if (all.conv.x != nullptr && all.conv.initial != nullptr && convolved > 0 && static_cast<int>(threadIdx.x) < p.m && rank == 0) {
+    prefetch_row(all.conv.initial + 4 * (static_cast<long long>(threadIdx.x) * all.conv.conv.channels + from - all.column), 16 * convolved);
   }
-  const T* left[2 * TALL];
+  const T* left[2 * TILES];
   const T* right[WIDE];
 #pragma unroll
-  for (int i = 0; i < 2 * TALL; i++) left[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(8 * i + line, p.m - 1)) * p.a_pitch;
+  for (int i = 0; i < 2 * TILES; i++)
+    left[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(16 * TILES * half + 8 * i + line, p.m - 1)) * p.a_pitch;
 #pragma unroll
   for (int j = 0; j < WIDE; j++) right[j] = static_cast<const T*>(p.b) + static_cast<long long>(min(first + 8 * j + line, p.n - 1)) * p.b_pitch;
-  float sum[TALL][WIDE][4] = {};
+  float sum[TILES][WIDE][4] = {};
   wait_for_previous();
-  const auto read = [&](const T* row, int at) {
-    return at < p.k ? *reinterpret_cast<const Eight*>(row + at) : Eight{};
-  };
-  for (int start = (warp * 4 + lane % 4) * 8; start - lane % 4 * 8 < p.k; start += AHEAD * kRowsWarps * 32) {
-    Eight a[AHEAD][2 * TALL], b[AHEAD][WIDE];
+  for (int start = begin + group * kRowsPiece; start < end; start += AHEAD * GROUPS * kRowsPiece) {
+    Eight a[AHEAD][2 * TILES], b[AHEAD][WIDE];
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) {
-      const int at = start + u * kRowsWarps * 32;
+      const int at = start + lane % 4 * 8 + u * GROUPS * kRowsPiece;
 #pragma unroll
-      for (int j = 0; j < WIDE; j++) b[u][j] = read(right[j], at);
+      for (int j = 0; j < WIDE; j++) b[u][j] = read_eight(right[j] + at, at < end);
 #pragma unroll
-      for (int i = 0; i < 2 * TALL; i++) a[u][i] = read(left[i], at);
+      for (int i = 0; i < 2 * TILES; i++) a[u][i] = read_eight(left[i] + at, at < end);
     }
 #pragma unroll
     for (int u = 0; u < AHEAD; u++)
 #pragma unroll
       for (int s = 0; s < 4; s += 2)
 #pragma unroll
-        for (int i = 0; i < TALL; i++)
+        for (int i = 0; i < TILES; i++)
 #pragma unroll
           for (int j = 0; j < WIDE; j++)
             multiply_add<T>(sum[i][j], a[u][2 * i].at[s], a[u][2 * i + 1].at[s], a[u][2 * i].at[s + 1], a[u][2 * i + 1].at[s + 1],
                             b[u][j].at[s], b[u][j].at[s + 1]);
   }
-  // The upper half of the warps leaves its sums, the lower half adds its own to them.
-  float* const own = parts + warp % HALF * ROWS * PITCH;
 #pragma unroll
-  for (int turn = 1; turn >= 0; turn--) {
-    if (warp / HALF == turn) {
+  for (int i = 0; i < TILES; i++)
 #pragma unroll
-      for (int i = 0; i < TALL; i++)
+    for (int j = 0; j < WIDE; j++)
 #pragma unroll
-        for (int j = 0; j < WIDE; j++)
-#pragma unroll
-          for (int h = 0; h < 2; h++) {
-            float2* const to = reinterpret_cast<float2*>(own + (16 * i + 8 * h + line) * PITCH + 8 * j + lane % 4 * 2);
-            float2 x = make_float2(sum[i][j][2 * h], sum[i][j][2 * h + 1]);
-            if (turn == 0) x.x += to->x, x.y += to->y;
-            *to = x;
-          }
-    }
-    __syncthreads();
-  }
-  // What the convolution needs is on its way for all elements before the first is written.
-  constexpr int EACH = (ROWS * COLUMNS + kRowsThreads - 1) / kRowsThreads;
-  const int local = threadIdx.x % COLUMNS, top = threadIdx.x / COLUMNS, column = first + local, channel = column - all.column;
-  const bool there = column < p.n && top < ROWS, convolves = there && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
+      for (int h = 0; h < 2; h++) {
+        const int row = 16 * (TILES * half + i) + 8 * h + line;
+        *reinterpret_cast<float2*>(parts + (group * ROWS + row) * kRowsPitch + 8 * j + lane % 4 * 2) =
+            make_float2(sum[i][j][2 * h], sum[i][j][2 * h + 1]);
+      }
+  // The rows that this block finishes, of those that the cluster's blocks have sums of; what the convolution needs is on its way for all of
+  // a thread's elements before the first is written.
+  constexpr int OWN = ROWS / PARTS, LINES = kRowsThreads / kRowsColumns, EACH = (OWN + LINES - 1) / LINES;
+  const int local = threadIdx.x % kRowsColumns, top = threadIdx.x / kRowsColumns, column = first + local, channel = column - all.column;
+  const bool convolves = column < p.n && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
   ConvChannel conv[EACH];
 #pragma unroll
   for (int e = 0; e < EACH; e++) {
-    const int row = top + e * (kRowsThreads / COLUMNS);
-    if (convolves && row < p.m) conv[e].template load<T>(all.conv, row, channel);
+    const int row = rank * OWN + top + e * LINES;
+    if (convolves && top + e * LINES < OWN && row < p.m) conv[e].template load<T>(all.conv, row, channel);
+  }
+  __syncthreads();
+  const auto block_sum_of = [&](int row) {
+    float x = 0.0f;
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) x += parts[(g * ROWS + row) * kRowsPitch + local];
+    return x;
+  };
+  float* const totals = parts + GROUPS * ROWS * kRowsPitch;
+  if (PARTS > 1) {
+#pragma unroll
+    for (int e = 0; e < ROWS / LINES; e++) totals[(top + e * LINES) * kRowsColumns + local] = block_sum_of(top + e * LINES);
+    cluster_sync();
   }
 #pragma unroll
   for (int e = 0; e < EACH; e++) {
-    const int row = top + e * (kRowsThreads / COLUMNS);
-    if (!there || row >= p.m) continue;
+    const int row = rank * OWN + top + e * LINES;
+    if (column >= p.n || top + e * LINES >= OWN || row >= p.m) continue;
     float x = 0.0f;
+    if (PARTS == 1) {
+      x = block_sum_of(row);
+    } else {
 #pragma unroll
-    for (int w = 0; w < HALF; w++) x += parts[(w * ROWS + row) * PITCH + local];
+      for (int r = 0; r < PARTS; r++) x += load_of_block(totals + row * kRowsColumns + local, r);
+    }
     x = write_product<T>(p, row, column, x);
     if (convolves) conv[e].template finish<T>(all.conv, row, channel, x);
   }
+  // What others still read must not go.
+  if (PARTS > 1) cluster_sync();
 }
 
-#define DIFFMAMBA_ROWS(NAME, T, TALL, WIDE)                                                                                      \
-  extern "C" __global__ void __launch_bounds__(kRowsThreads) matmul_rows##TALL##x##WIDE##_##NAME(const __grid_constant__ RowsProduct p) { \
-    rows_product<T, TALL, WIDE>(p);                                                                                              \
+/// Where k is at most 64: a lane has an element of `out`, a warp eight columns of four rows. Blocks: 32 columns, four rows along y.
+template <typename T>
+__device__ __forceinline__ void shallow_product(const Product& p) {
+  const int lane = threadIdx.x % 32, column = blockIdx.x * kRowsColumns + threadIdx.x / 32 * 8 + lane % 8, row = blockIdx.y * 4 + lane / 8;
+  let_next_start();
+  wait_for_previous();
+  if (column < p.n && row < p.m) write_product<T>(p, row, column, shallow_dot<T>(p, row, column));
+}
+
+// Blocks that share k are few, and have a multiprocessor each.
+#define DIFFMAMBA_ROWS(NAME, T, TALL)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 2) matmul_rows##TALL##x1_##NAME(const __grid_constant__ RowsProduct p) { \
+    rows_product<T, TALL, 1>(p);                                                                                                   \
+  }                                                                                                                                \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) CLUSTER_OF(4)                                                        \
+      matmul_rows##TALL##x4_##NAME(const __grid_constant__ RowsProduct p) {                                                        \
+    rows_product<T, TALL, 4>(p);                                                                                                   \
   }
-#define DIFFMAMBA_ROWS_ALL(NAME, T)                                                                        \
-  DIFFMAMBA_ROWS(NAME, T, 1, 1) DIFFMAMBA_ROWS(NAME, T, 1, 4) DIFFMAMBA_ROWS(NAME, T, 2, 1)                \
-  DIFFMAMBA_ROWS(NAME, T, 2, 4) DIFFMAMBA_ROWS(NAME, T, 4, 1) DIFFMAMBA_ROWS(NAME, T, 4, 4)
+#define DIFFMAMBA_ROWS_ALL(NAME, T) DIFFMAMBA_ROWS(NAME, T, 1) DIFFMAMBA_ROWS(NAME, T, 2) DIFFMAMBA_ROWS(NAME, T, 4)
 DIFFMAMBA_ROWS_ALL(bf16, bf16)
 DIFFMAMBA_ROWS_ALL(f16, f16)
+
+#define DIFFMAMBA_SHALLOW(NAME, T)                                                                               \
+  extern "C" __global__ void __launch_bounds__(128) matmul_shallow_##NAME(const __grid_constant__ Product p) {    \
+    shallow_product<T>(p);                                                                                       \
+  }
+DIFFMAMBA_FLOATS(DIFFMAMBA_SHALLOW)

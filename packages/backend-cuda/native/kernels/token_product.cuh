@@ -22,3 +22,21 @@ __device__ __forceinline__ float write_product(const Product& p, int row, int co
   T* const to = static_cast<T*>(p.out) + at;
   return to_float(*to = from_float<T>(p.accumulate ? to_float(*to) + x : x));
 }
+
+/// An element of a (m, k) b', where b (n, k) has contiguous rows and k is a multiple of 8; lines are aligned to 16 bytes. One sum, in order.
+template <typename T>
+__device__ __forceinline__ float shallow_dot(const Product& p, int row, int column) {
+  const T* const x = static_cast<const T*>(p.a) + static_cast<long long>(row) * p.a_pitch;
+  const T* const w = static_cast<const T*>(p.b) + static_cast<long long>(column) * p.b_pitch;
+  float sum = 0.0f;
+  constexpr int V = kVector<T>;
+#pragma unroll 4
+  for (int i = 0; i < p.k; i += V) {
+    float xs[V], ws[V];
+    load<V>(x + i, xs);
+    load<V>(w + i, ws);
+#pragma unroll
+    for (int v = 0; v < V; v++) sum = fmaf(xs[v], ws[v], sum);
+  }
+  return sum;
+}

@@ -38,6 +38,8 @@ export interface ProductContext extends KernelContext {
 const FEW_ROWS = 8;
 /** Most rows of which a block of `matmul_rows` has all. */
 const SOME_ROWS = 64;
+/** Most of k that a lane sums by itself. */
+const SHALLOW = 64;
 /** Most columns of a product that it takes: more keep cuBLASLt busy. */
 const MOST_COLUMNS = 8192;
 const THREADS = 256;
@@ -80,13 +82,16 @@ export function skinnyPlan({ a, b, m, n, k, batch }: Product): { rows: number; c
 }
 
 /**
- * How the kernel for some rows is cut: 16 rows by 8 columns, so many times, to a block. Undefined where it is not for this product.
+ * How the kernel for some rows is cut: 16 rows so many times, and blocks that share k; "shallow" where k is so short that an element is the
+ * work of a lane. Undefined where it is not for this product.
  */
-export function rowsPlan({ a, b, m, n, k, batch }: Product): { tall: number; wide: number } | undefined {
+export function rowsPlan({ a, b, m, n, k, batch }: Product): { tall: number; split: number } | "shallow" | undefined {
   const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
-  if (!fits || n > MOST_COLUMNS || a.view.dtype === "f32" || !comesInVectors(a) || !comesInVectors(b)) return undefined;
-  // Of few columns a block has few, so that the whole device reads.
-  return { tall: m <= 16 ? 1 : m <= 32 ? 2 : 4, wide: n < 2048 ? 1 : 4 };
+  if (!fits || n > MOST_COLUMNS || !comesInVectors(a) || !comesInVectors(b)) return undefined;
+  if (k <= SHALLOW) return "shallow";
+  if (a.view.dtype === "f32") return undefined;
+  // Of few columns several blocks share k, so that the whole device reads.
+  return { tall: m <= 16 ? 1 : m <= 32 ? 2 : 4, split: n < 2048 && k >= 512 ? 4 : 1 };
 }
 
 /** Parameters of a token's product, as kernels/token_product.cuh has them. */
@@ -128,17 +133,27 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     });
   };
 
-  const someRows = (product: Product, { tall, wide }: { tall: number; wide: number }): void => {
-    const pitch = wide === 1 ? 8 : 8 * wide + 8;
+  const someRows = (product: Product, { tall, split }: { tall: number; split: number }): void => {
+    // The sums of the warps that share k, in lines of 40, and of the block.
+    const floats = 16 * tall * ((tall > 1 ? 4 : 8) * 40 + (split > 1 ? 32 : 0));
     context.launch({
-      kernel: `matmul_rows${tall}x${wide}_${product.a.view.dtype}`,
-      grid: Math.ceil(product.n / (8 * wide)),
+      kernel: `matmul_rows${tall}x${split}_${product.a.view.dtype}`,
+      grid: Math.ceil(product.n / 32) * split,
       block: THREADS,
-      shared: 4 * (THREADS / 64) * 16 * tall * pitch,
+      shared: 4 * floats,
       overlap: true,
       args: [...tokenArguments(product), ...noConvolution, i32(0), i32(0)],
     });
   };
+
+  const shallow = (product: Product): void =>
+    context.launch({
+      kernel: `matmul_shallow_${product.a.view.dtype}`,
+      grid: [Math.ceil(product.n / 32), Math.ceil(product.m / 4)],
+      block: 128,
+      overlap: true,
+      args: tokenArguments(product),
+    });
 
   const tiles = ({ a, b, out, m, n, k, batch, accumulate }: Product): void => {
     const { dtype } = a.view;
@@ -196,6 +211,7 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
       };
       const [few, some] = [skinnyPlan(product), rowsPlan(product)];
       if (few) skinny(product, few);
+      else if (some === "shallow") shallow(product);
       else if (some) someRows(product, some);
       else return large({ ...product, ...(bias && { bias }) });
       if (bias) addBias(out, bias);

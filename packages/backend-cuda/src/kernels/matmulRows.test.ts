@@ -1,4 +1,4 @@
-// Products of 9 to 64 rows in 16 bits on the GPU, against sums in f64 of the same numbers: every cut into rows and columns, k that fills no
+// Products of 9 to 64 rows in 16 bits on the GPU, against sums in f64 of the same numbers: every cut into rows and k, k that fills no
 // piece, rows that lie apart, and sums that are added to. Skipped by name where there is no GPU.
 
 import { type Device, noGrad, scope, type Tensor } from "@diffmamba/tensor";
@@ -20,6 +20,9 @@ const sizes = [
   [64, 768, 3352],
   [64, 1536, 768],
   [64, 8, 2056],
+  [10, 64, 40],
+  [33, 72, 56],
+  [64, 1024, 4384],
   [50, 328, 24],
 ] as const;
 

@@ -22,6 +22,10 @@ const TOKENS = 32;
 const SHARED_FLOATS = 256;
 /** Up to so many tokens are taken one after the other, without tiles. */
 const STEP_TOKENS = 8;
+/** Rows of which a token's scan gives each a warp of its own for eight channels. */
+const FEW_ROWS = 8;
+/** kScanRows of native/kernels/selective_scan_rows.cu. */
+const STEP_ROWS = 4;
 /** The state sizes that there are kernels for, filled up. */
 const STATES = [16, 64, 256];
 
@@ -90,6 +94,15 @@ function isVectorized({ u, A, B, C }: SelectiveScanInputs, views: readonly (View
   return parts && rows && [B, C].every((view) => isAligned(view, 16, rowPitch(view, 2) ?? 1));
 }
 
+/** Whether it is a token of so many rows that a warp takes several: a state of 16, whole vectors, and nothing out of the ordinary. */
+function takesRows(inputs: SelectiveScanInputs, { y, finalState, states }: ForwardViews): boolean {
+  const { u, delta, A, z, initialState, seqIdx, lengths } = inputs;
+  const [batch, length] = u.shape;
+  const plain = length === 1 && A.shape[1] === 16 && batch > FEW_ROWS && !seqIdx && !lengths && !states;
+  const aligned = [A, initialState, finalState].every((view) => view === undefined || isAligned(view, 16));
+  return plain && aligned && isVectorized(inputs, [delta, z, y]);
+}
+
 interface ForwardViews {
   readonly z?: View;
   readonly initialState?: View;
@@ -103,18 +116,20 @@ interface ForwardViews {
 
 function launchForward(
   context: KernelContext,
-  kernel: "selective_scan" | "selective_scan_step",
+  kernel: "selective_scan" | "selective_scan_step" | "selective_scan_rows",
   plan: ScanPlan,
   inputs: SelectiveScanInputs,
   { deltaSoftplus }: SelectiveScanOptions,
   { z, initialState, start, y, states, fine, finalState }: ForwardViews,
 ): void {
   const { u, delta, A, B, C, D, deltaBias, seqIdx, lengths } = inputs;
-  const step = kernel === "selective_scan_step";
+  const step = kernel !== "selective_scan";
   const types = step && finalState ? typesOf(u, finalState) : u.dtype;
+  const [batch] = u.shape;
+  const several = kernel === "selective_scan_rows";
   context.launch({
-    kernel: `${kernel}_${types}_${plan.padded}`,
-    grid: [plan.blocks, u.shape[0], start ? plan.chunks : 1],
+    kernel: several ? `${kernel}_${types}` : `${kernel}_${types}_${plan.padded}`,
+    grid: [plan.blocks, several ? Math.ceil(batch / STEP_ROWS) : batch, start ? plan.chunks : 1],
     block: THREADS,
     shared: step ? 0 : plan.forwardShared,
     overlap: step,
@@ -124,6 +139,7 @@ function launchForward(
       ...[pitchOf("u", u), pitchOf("delta", delta), pitchOf("B", B, 2), pitchOf("C", C, 2)],
       ...[pitchOf("z", z), pitchOf("y", y), ints(plan.sizes), i32(deltaSoftplus)],
       ...[i32(isVectorized(inputs, [delta, z, y])), i32(plan.perChunk)],
+      ...(several ? [i32(batch)] : []),
     ],
   });
 }
@@ -136,7 +152,8 @@ export const selectiveScanKernels = (
     const plan = scanPlan(inputs, options.chunkSize);
     const length = u.shape[1];
     if (length > 0 && length <= STEP_TOKENS) {
-      launchForward(context, "selective_scan_step", plan, inputs, options, { z, initialState, y, states, finalState });
+      const kernel = takesRows(inputs, { y, finalState, states }) ? "selective_scan_rows" : "selective_scan_step";
+      launchForward(context, kernel, plan, inputs, options, { z, initialState, y, states, finalState });
     } else if (states && options.chunkSize === plan.back) {
       // All chunks as one, and its states as often as the backward pass wants them: larger tiles.
       const whole = scanPlan(inputs, Math.max(1, plan.chunks) * plan.back);

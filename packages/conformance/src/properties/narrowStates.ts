@@ -172,6 +172,7 @@ const oneToken = [ssd(3, 1, 4, 3, 4, 2), ssd(2, 1, 2, 5, 7, 1), scan(3, 1, 6, 4,
 const published = [
   ...[64, 128, 256].map((dState) => ssd(3, 1, 4, 16, dState, 2)),
   ...[16, 64].map((dState) => scan(3, 1, 96, dState, 1)),
+  scan(10, 1, 80, 16, 1),
 ];
 
 export const narrowStateProperties: readonly Property[] = [

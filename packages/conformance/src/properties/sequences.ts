@@ -262,6 +262,37 @@ function oneToken(dState: number): Property {
   });
 }
 
+/** One token of more rows than few, with a state of 16, for which backends have a form of their own: as the same one of padded rows. */
+function oneTokenOfRows(groups: number): Property {
+  const [batch, channels, dState] = [10, 48, 16];
+  const run = ({ lengths, u, delta, A, B, C, ...optional }: Tensors, padded: boolean) => {
+    const options = { ...(padded && { lengths }), deltaSoftplus: true };
+    const { y, finalState } = noGrad(() => selectiveScan({ u, delta, A, B, C, ...optional }, options));
+    return { y, state: finalState };
+  };
+  return equality({
+    name: `selectiveScan: a token of ${batch} rows, ${groups} groups = one of padded rows`,
+    dtypes: floatTypes,
+    inputs: constants({
+      u: uniform([batch, 1, channels]),
+      delta: uniform([batch, 1, channels], -2, 1),
+      A: statistic([channels, dState], -2, -0.2),
+      B: uniform([batch, 1, groups, dState]),
+      C: uniform([batch, 1, groups, dState]),
+      D: statistic([channels]),
+      z: uniform([batch, 1, channels], -2, 2),
+      deltaBias: statistic([channels], -1, 0),
+      initialState: statistic([batch, channels, dState]),
+      lengths: given(
+        [batch],
+        Array.from({ length: batch }, () => 1),
+        "i32",
+      ),
+    }),
+    ways: { padded: (inputs) => run(inputs, true), alone: (inputs) => run(inputs, false) },
+  });
+}
+
 const constants = (inputs: Readonly<Record<string, InputSpec>>) =>
   Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, constant(input)]));
 
@@ -274,4 +305,5 @@ export const sequenceProperties: readonly Property[] = [
     inPlace(routine),
   ]),
   ...[64, 128, 256].map(oneToken),
+  ...[1, 2].map(oneTokenOfRows),
 ];
