@@ -17,6 +17,8 @@ export interface LaunchedStep {
   readonly loss: Tensor;
   readonly norm: Tensor;
   readonly lambdas: readonly Lambda[];
+  /** Its numbers, once they are asked for. */
+  reading?: Promise<StepNumbers>;
 }
 
 export interface StepNumbers {
@@ -100,14 +102,25 @@ export function launch(
   return { step, lr, tokens: targetsIn(batches), ...result };
 }
 
-/** Reads the numbers of a step, waiting for it, and frees them on the device. */
+/** Asks for the numbers of a step, all at once: what is enqueued after this is not waited for when they are settled. */
+export function beginReading(launched: LaunchedStep): void {
+  launched.reading ??= read(launched);
+  // Whoever settles the step is told; a step that is abandoned has nobody.
+  launched.reading.catch(() => undefined);
+}
+
+async function read({ loss, norm, lambdas }: LaunchedStep): Promise<StepNumbers> {
+  const tensors = [loss, norm, ...lambdas.map(({ value }) => value)];
+  const [first, second, ...values] = await Promise.all(tensors.map((x) => x.item()));
+  const lambda: LambdaValue[] = lambdas.map(({ layer }, i) => ({ layer, value: values[i] }));
+  return { loss: first, norm: second, ...(lambda.length > 0 && { lambda }) };
+}
+
+/** The numbers of a step, waiting for it; frees them on the device. */
 export async function settle(launched: LaunchedStep): Promise<StepNumbers> {
+  beginReading(launched);
   try {
-    const loss = await launched.loss.item();
-    const norm = await launched.norm.item();
-    const lambda: LambdaValue[] = [];
-    for (const { layer, value } of launched.lambdas) lambda.push({ layer, value: await value.item() });
-    return { loss, norm, ...(lambda.length > 0 && { lambda }) };
+    return await (launched.reading as Promise<StepNumbers>);
   } finally {
     abandon(launched);
   }

@@ -3,7 +3,7 @@ import { arraySource, rowBatches } from "@diffmamba/datasets";
 import { memoryFiles } from "@diffmamba/files/memory";
 import { schedules } from "@diffmamba/nn";
 import { reference, type Tensor } from "@diffmamba/tensor";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { type Bigram, bigramData, bigramRun, VOCABULARY } from "./bigram.testing.js";
 import { TrainingError } from "./errors.js";
 import type { TrainEvent } from "./events.js";
@@ -47,6 +47,22 @@ function fromStep(step: number, change: (loss: Tensor) => Tensor) {
 }
 
 describe("a run", () => {
+  it("asks for a step's numbers before it launches the next, which they are not to wait for", async () => {
+    const reads = vi.spyOn(device.backend, "read");
+    const updates = vi.spyOn(device.backend.kernels, "adamw");
+    try {
+      await trained({ steps: 2, record: false, lambdaEvery: 100 });
+      // Of its two groups of parameters the first begins a step's update.
+      const [first, , second] = updates.mock.invocationCallOrder;
+      const between = reads.mock.invocationCallOrder.filter((at) => at > first && at < second);
+      // Loss and norm.
+      expect(between).toHaveLength(2);
+    } finally {
+      reads.mockRestore();
+      updates.mockRestore();
+    }
+  });
+
   it("writes its record, metrics, samples and checkpoints, and keeps the last two and the best", async () => {
     const { files, result, events } = await trained({
       evaluate: async ({ step }) => ({ loss: step === 3 ? 1 : 2, tokens: 5 }),

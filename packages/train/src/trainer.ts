@@ -5,7 +5,7 @@ import type { Batch } from "@diffmamba/datasets";
 import { AdamW, LossScale } from "@diffmamba/nn";
 import { TrainingError } from "./errors.js";
 import type { BestCheckpoint, RunResult } from "./events.js";
-import { abandon, type LaunchedStep, probe, settle } from "./launched.js";
+import { abandon, beginReading, type LaunchedStep, probe, settle } from "./launched.js";
 import { macrotask } from "./macrotask.js";
 import type { Evaluation, Sample } from "./metrics.js";
 import { type ResolvedOptions, resolveOptions, type TrainerOptions } from "./options.js";
@@ -138,6 +138,8 @@ class Loop {
       withLambdas: step % options.lambdaEvery === 0 || step === options.steps,
       ...(lossScale && { lossScale }),
     });
+    // Now, behind this step and before the next.
+    beginReading(this.#launched);
     if (before !== undefined) {
       const numbers = await this.#settle(before);
       this.#recorder.step(before, numbers);
