@@ -48,6 +48,9 @@ function hasMatrices(info: GPUAdapterInfo, features: ReadonlySet<GPUFeatureName>
   return sizes && ["16 8 16", "16 16 16"].every((shape) => shapes.includes(shape));
 }
 
+/** GeForce cards sum products of f16 in f32 at half the rate of their units: three of these take longer than one of f32. */
+const hasSlowUnits = ({ description, device }: GPUAdapterInfo): boolean => /geforce/i.test(`${description} ${device}`);
+
 function describe({ vendor, architecture, device, description }: GPUAdapterInfo): string {
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "an adapter without a name";
 }
@@ -75,18 +78,25 @@ export async function probe(gpu: GPU, powerPreference?: GPUPowerPreference) {
   return { available: false, reason, remedy: "use another GPU" } as const;
 }
 
+/** What a caller may choose of a backend: as in the options of `webgpu()`. */
+interface BackendChoices {
+  readonly holdOutputs?: boolean;
+  readonly matrixUnits?: boolean;
+}
+
 /** A backend on the preferred adapter; undefined where there is none. @throws BackendError for one that lacks something */
 export async function openBackend(
   gpu: GPU,
   powerPreference?: GPUPowerPreference,
-  holdOutputs?: boolean,
+  { holdOutputs, matrixUnits }: BackendChoices = {},
 ): Promise<WebGpuBackend | undefined> {
   const adapter = await findAdapter(gpu, powerPreference);
   if (adapter === undefined) return undefined;
   const { info, limits, features } = adapter;
   const missing = lack(adapter);
   if (missing !== undefined) throw new BackendError(`webgpu: ${describe(info)}: ${missing}.`);
-  const requiredFeatures = wantedFeatures.filter((feature) => features.has(feature));
+  const unwanted = matrixUnits === false ? matrixFeature : undefined;
+  const requiredFeatures = wantedFeatures.filter((feature) => features.has(feature) && feature !== unwanted);
   const device = await adapter.requestDevice({
     requiredFeatures,
     requiredLimits: Object.fromEntries(wanted.map((name) => [name, limits[name]])),
@@ -94,6 +104,8 @@ export async function openBackend(
   const { subgroupMinSize: min, subgroupMaxSize: max } = info;
   const subgroups = requiredFeatures.includes("subgroups") && min > 0 ? { min, max } : undefined;
   const subgroupMatrices = hasMatrices(info, new Set(requiredFeatures));
+  const splitProducts = subgroupMatrices && (matrixUnits ?? !hasSlowUnits(info));
   const fallback = info.isFallbackAdapter ?? false;
-  return new WebGpuBackend(device, { name: describe(info), subgroups, subgroupMatrices, fallback, holdOutputs });
+  const choices = { subgroups, subgroupMatrices, splitProducts, fallback, holdOutputs };
+  return new WebGpuBackend(device, { name: describe(info), ...choices });
 }

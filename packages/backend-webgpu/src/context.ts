@@ -62,6 +62,8 @@ export interface KernelLimits {
   readonly subgroupMax: number;
   /** Whether shaders may use f16 and matrices of 32 threads: 16 x 16 by 16 x 8 or 16 x 16 of f16, summed in f32. */
   readonly subgroupMatrices: boolean;
+  /** Whether products of f32 use these matrices, each element as the sum of two f16. */
+  readonly splitProducts: boolean;
   /** Buffers that a dispatch binds, at least 8. */
   readonly buffers: number;
   /** Threads of a workgroup, at least 256. */

@@ -20,6 +20,12 @@ export interface WebGpuOptions extends DeviceOptions {
    */
   readonly holdOutputs?: boolean;
   /**
+   * Whether matrix products run on the GPU's matrix units, if it has some and f16 in shaders. By default those of f16 do, and those of f32
+   * where that is faster: as sums of products of halves, which keep about 22 bits of each element. True: those of f32 on any GPU that
+   * can; false: none, and f32 products are multiply-adds of f32.
+   */
+  readonly matrixUnits?: boolean;
+  /**
    * How the matrix product's tiles are chosen: "search" measures them once on each adapter, which takes some seconds, and remembers;
    * "remembered" only looks for what was measured before; "assumed" does neither. No result depends on it, not in one bit.
    */
@@ -64,7 +70,7 @@ export async function webgpuAvailability({
 export async function webgpu(options: WebGpuOptions = {}): Promise<Device> {
   const { gpu = browserGpu(), powerPreference, tiles = "remembered", tables = browserTables } = options;
   if (gpu === undefined) throw new BackendError(`webgpu: ${noGpu.reason}; ${noGpu.remedy}.`);
-  const backend = await openBackend(gpu, powerPreference, options.holdOutputs);
+  const backend = await openBackend(gpu, powerPreference, options);
   if (backend === undefined) throw new BackendError(`webgpu: ${noAdapter.reason}; ${noAdapter.remedy}.`);
   const device = new Device(backend, options);
   // There is nothing to choose on a driver that computes on the processor.

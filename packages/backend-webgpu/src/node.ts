@@ -54,7 +54,7 @@ async function dawn(flags: readonly string[] = []): Promise<GPU | Absence> {
       remedy: "use a platform that it has a build for: Linux (glibc), macOS or Windows",
     };
   }
-  keeper[kept] = module.create([...(onProcessor() ? softwareSwitches : []), ...flags]);
+  keeper[kept] = module.create(joinSwitches([...(onProcessor() ? softwareSwitches : matrixSwitches), ...flags]));
   return keeper[kept];
 }
 
@@ -88,6 +88,21 @@ const driverVariables = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES", "VK_ADD_DRIVER_F
  * without Vulkan's extension for that, the shader begins with a loop.
  */
 const softwareSwitches = ["disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension"];
+
+/** Dawn's switches for matrix units, an experiment of its, and for f16 on NVIDIA's GPUs: they allow, and change nothing by themselves. */
+const matrixSwitches = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"];
+
+/** Switches of which each is there once, as Dawn takes the last of several: with that one's value, or the names of features of all. */
+export function joinSwitches(switches: readonly string[]): string[] {
+  const joined = new Map<string, string>();
+  for (const entry of switches) {
+    const name = entry.split("=", 1)[0];
+    const before = joined.get(name);
+    const adds = before !== undefined && name.endsWith("-dawn-features");
+    joined.set(name, adds ? `${before},${entry.slice(name.length + 1)}` : entry);
+  }
+  return [...joined.values()];
+}
 
 /** Whether Vulkan's loader is told of a driver on the processor alone. */
 function onProcessor(): boolean {

@@ -9,6 +9,8 @@ export interface WebGpuBackendOptions {
   readonly subgroups: { readonly min: number; readonly max: number } | undefined;
   /** As {@link KernelLimits}; false by default. */
   readonly subgroupMatrices?: boolean;
+  /** As {@link KernelLimits}; false by default. */
+  readonly splitProducts?: boolean;
   /** It computes on the processor. */
   readonly fallback: boolean;
   /** As `holdsOutputs` of the Backend interface; false by default. */
@@ -24,6 +26,7 @@ export function kernelLimitsOf(
     fallback,
     subgroups,
     subgroupMatrices = false,
+    splitProducts = false,
     bindingBytes = limits.maxStorageBufferBindingSize,
   }: WebGpuBackendOptions,
 ): KernelLimits {
@@ -31,6 +34,7 @@ export function kernelLimitsOf(
     fallback,
     subgroups: subgroups !== undefined,
     subgroupMatrices,
+    splitProducts,
     subgroupMin: subgroups?.min ?? 0,
     subgroupMax: subgroups?.max ?? 0,
     buffers: limits.maxStorageBuffersPerShaderStage,

@@ -1,5 +1,5 @@
-// Layer: WebGPU kernels. The matrix product: looks at sizes and layouts, picks one of three kernels (tiles, or for few
-// rows or columns dot products or columns), and splits k over workgroups where the result is small.
+// Layer: WebGPU kernels. The matrix product: looks at sizes and layouts, picks one of the kernels (tiles, matrix units, or for
+// few rows or columns dot products or columns), and splits k over workgroups where the result is small.
 // Knows views and the kernel context. Knows no autograd and no device.
 
 import {
@@ -16,6 +16,7 @@ import { copyKernels } from "./copy.js";
 import { runNormed } from "./matmulNormed.js";
 import { assumedThroughput, chooseVariant, planColumns, planDot, splitTiled, type Throughput } from "./matmulPlan.js";
 import { columnsShader, dotShader, elementsPerRead, wideElement } from "./matmulSkinny.js";
+import { planSplit, type SplitProduct, splitProduct, takesSplit } from "./matmulSplit.js";
 import { subgroupProduct, takesSubgroups } from "./matmulSubgroup.js";
 import { type OperandLayout, type TileForm, type TileVariant, tileShader, tileSize } from "./matmulTile.js";
 import {
@@ -134,6 +135,7 @@ class Matmul {
     } else {
       const product = { a: left, b: right, out, depth: left.inner, accumulate };
       if (takesSubgroups(this.#context, product)) subgroupProduct(this.#context, product);
+      else if (this.#tuning.forced === undefined && takesSplit(this.#context, product)) this.#split(product);
       else this.#tiled(this.#widened(left), this.#widened(right), out, accumulate);
     }
   }
@@ -152,6 +154,16 @@ class Matmul {
       this.#texts.set(key, text);
     }
     return text;
+  }
+
+  #split(product: SplitProduct): void {
+    const { out, depth, accumulate } = product;
+    const [batch, rows, columns] = out.shape;
+    const plan = planSplit({ batch, rows, columns, depth });
+    const { splits } = plan;
+    const to = splits > 1 ? this.#context.temporary([batch * splits, rows, columns], "f32") : out;
+    splitProduct(this.#context, { ...product, accumulate: accumulate && splits === 1 }, to, plan);
+    if (splits > 1) this.#sumSplits(to, out, { splits, rows, columns, row: out.strides[1], column: 1 }, accumulate);
   }
 
   #tiled(a: Operand, b: Operand, out: View, accumulate: boolean): void {

@@ -30,20 +30,29 @@ function splitInto(depth: number, splits: number, unit: number): Split {
   return { splits: Math.ceil(depth / chunk), chunk };
 }
 
-/**
- * Into how many parts k is cut so that tiles of 128 x 128 fill the processors. Counted in steps of k of one tile: a part
- * is worth `depth / splits` of them, and writing, reading and adding it up again about 75.
- */
-export function splitTiled({ batch, rows, columns, depth }: ProductSize): Split {
+/** What cutting k into parts costs, in steps of k of one tile, and how many parts there may be. */
+export interface SplitCost {
+  /** Writing, reading and adding up a part of a tile. */
+  readonly written: number;
+  readonly most: number;
+}
+
+/** Into how many parts k is cut so that tiles of 128 x 128 fill the processors. */
+export function splitAlong({ batch, rows, columns, depth }: ProductSize, { written, most }: SplitCost): Split {
   const tiles = batch * Math.ceil(rows / 128) * Math.ceil(columns / 128);
   let best = { splits: 1, time: Math.ceil(tiles / processors) * depth };
-  const most = Math.min(16, Math.floor(depth / 128));
-  for (let splits = 2; splits <= most; splits++) {
+  for (let splits = 2; splits <= Math.min(most, Math.floor(depth / 128)); splits++) {
     const rounds = Math.ceil((tiles * splits) / processors);
-    const time = rounds * (depth / splits + 75) + 40;
+    // A step of k counts for each part, and the sum of the parts is a dispatch of its own.
+    const time = rounds * (depth / splits + written) + 40;
     if (time < 0.97 * best.time) best = { splits, time };
   }
   return splitInto(depth, best.splits, 32);
+}
+
+/** The parts of k for the kernel of tiles. */
+export function splitTiled(size: ProductSize): Split {
+  return splitAlong(size, { written: 75, most: 16 });
 }
 
 /** With few rows: threads that share a row of the wide operand, rows that they take at once, and the parts of k. */
