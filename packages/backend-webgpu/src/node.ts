@@ -14,6 +14,7 @@ import {
   type WebGpuAvailability,
   type WebGpuOptions,
 } from "./index.js";
+import { joinSwitches } from "./switches.js";
 
 export { type MatmulTable, type MatmulTuneOptions, tuneMatmul, type WebGpuAvailability } from "./index.js";
 
@@ -91,18 +92,6 @@ const softwareSwitches = ["disable-dawn-features=use_vulkan_zero_initialize_work
 
 /** Dawn's switches for matrix units, an experiment of its, and for f16 on NVIDIA's GPUs: they allow, and change nothing by themselves. */
 const matrixSwitches = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"];
-
-/** Switches of which each is there once, as Dawn takes the last of several: with that one's value, or the names of features of all. */
-export function joinSwitches(switches: readonly string[]): string[] {
-  const joined = new Map<string, string>();
-  for (const entry of switches) {
-    const name = entry.split("=", 1)[0];
-    const before = joined.get(name);
-    const adds = before !== undefined && name.endsWith("-dawn-features");
-    joined.set(name, adds ? `${before},${entry.slice(name.length + 1)}` : entry);
-  }
-  return [...joined.values()];
-}
 
 /** Whether Vulkan's loader is told of a driver on the processor alone. */
 function onProcessor(): boolean {

@@ -1,7 +1,7 @@
-// The entry for Node: what it passes on to Dawn.
+// What the entry for Node passes on to Dawn.
 
 import { expect, it } from "vitest";
-import { joinSwitches } from "./node.js";
+import { joinSwitches } from "./switches.js";
 
 it("passes each of Dawn's switches once, those that name features with the names of all", () => {
   const given = ["enable-dawn-features=a,b", "backend=vulkan", "enable-dawn-features=c", "disable-dawn-features=d"];
