@@ -199,9 +199,9 @@ __device__ __forceinline__ void shallow_product(const Product& p) {
   if (column < p.n && row < p.m) write_product<T>(p, row, column, shallow_dot<T>(p, row, column));
 }
 
-// Blocks that share k are few, and have a multiprocessor each.
+// A block has a multiprocessor to itself, and registers for all that it reads.
 #define DIFFMAMBA_ROWS(NAME, T, TALL)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(kRowsThreads, 2) matmul_rows##TALL##x1_##NAME(const __grid_constant__ RowsProduct p) { \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) matmul_rows##TALL##x1_##NAME(const __grid_constant__ RowsProduct p) { \
     rows_product<T, TALL, 1>(p);                                                                                                   \
   }                                                                                                                                \
   extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) CLUSTER_OF(4)                                                        \

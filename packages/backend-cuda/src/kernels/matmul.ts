@@ -40,8 +40,9 @@ const FEW_ROWS = 8;
 const SOME_ROWS = 64;
 /** Most of k that a lane sums by itself. */
 const SHALLOW = 64;
-/** Most columns of a product that it takes: more keep cuBLASLt busy. */
-const MOST_COLUMNS = 8192;
+/** Columns of a block of `matmul_rows`, and how many blocks of a cluster share k. */
+const TILE_COLUMNS = 32;
+const SPLIT = 4;
 const THREADS = 256;
 const TILE = { f32: 64, half: 128 };
 /** Matrices of a batch that one launch takes. */
@@ -83,15 +84,20 @@ export function skinnyPlan({ a, b, m, n, k, batch }: Product): { rows: number; c
 
 /**
  * How the kernel for some rows is cut: 16 rows so many times, and blocks that share k; "shallow" where k is so short that an element is the
- * work of a lane. Undefined where it is not for this product.
+ * work of a lane. Undefined where it is not for this product: with more blocks than multiprocessors some would wait, and cuBLASLt is quicker.
  */
-export function rowsPlan({ a, b, m, n, k, batch }: Product): { tall: number; split: number } | "shallow" | undefined {
+export function rowsPlan(
+  { a, b, m, n, k, batch }: Product,
+  multiprocessors: number,
+): { tall: number; split: number } | "shallow" | undefined {
   const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
-  if (!fits || n > MOST_COLUMNS || !comesInVectors(a) || !comesInVectors(b)) return undefined;
+  if (!fits || !comesInVectors(a) || !comesInVectors(b)) return undefined;
   if (k <= SHALLOW) return "shallow";
   if (a.view.dtype === "f32") return undefined;
   // Of few columns several blocks share k, so that the whole device reads.
-  return { tall: m <= 16 ? 1 : m <= 32 ? 2 : 4, split: n < 2048 && k >= 512 ? 4 : 1 };
+  const tiles = Math.ceil(n / TILE_COLUMNS);
+  const split = n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors ? SPLIT : 1;
+  return tiles * split > multiprocessors ? undefined : { tall: m <= 16 ? 1 : m <= 32 ? 2 : 4, split };
 }
 
 /** Parameters of a token's product, as kernels/token_product.cuh has them. */
@@ -138,7 +144,7 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     const floats = 16 * tall * ((tall > 1 ? 4 : 8) * 40 + (split > 1 ? 32 : 0));
     context.launch({
       kernel: `matmul_rows${tall}x${split}_${product.a.view.dtype}`,
-      grid: Math.ceil(product.n / 32) * split,
+      grid: Math.ceil(product.n / TILE_COLUMNS) * split,
       block: THREADS,
       shared: 4 * floats,
       overlap: true,
@@ -209,7 +215,7 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         batch,
         accumulate,
       };
-      const [few, some] = [skinnyPlan(product), rowsPlan(product)];
+      const [few, some] = [skinnyPlan(product), rowsPlan(product, context.device.multiprocessors)];
       if (few) skinny(product, few);
       else if (some === "shallow") shallow(product);
       else if (some) someRows(product, some);
