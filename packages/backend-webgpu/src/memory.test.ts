@@ -101,6 +101,29 @@ describe("Memory", () => {
     expect(m.allocate(5000).slab).toBe(slab);
   });
 
+  it("holds a step's memory from step to step beside a recording of it", () => {
+    const { memory: m, live } = memory();
+    const step = () => {
+      const buffers = Array.from({ length: 30 }, (_, i) => m.allocate((1 + i) * mib));
+      for (const buffer of buffers) m.free(buffer);
+    };
+    step();
+    const pool = m.enter();
+    step();
+    m.leave();
+    step();
+    const made = new Set(live);
+    step();
+    expect(live).toEqual(made);
+    expect(live.size).toBe(60);
+    m.close(pool);
+    step();
+    // Both at once are more than anybody uses.
+    expect(m.heldBytes).toBeLessThanOrEqual(1.25 * 465 * mib + 64 * mib);
+    m.empty();
+    expect(m.heldBytes).toBe(0);
+  });
+
   it("names what is too large", () => {
     const { memory: m } = memory(mib);
     expect(() => m.allocate(mib + 4)).toThrow(BackendError);

@@ -43,6 +43,9 @@ export class WebGpuBuffer implements BackendBuffer {
 /** Free slabs by size; the one that was freed last is used first. */
 export class Pool {
   readonly free = new Map<number, Slab[]>();
+  /** Bytes of its slabs, and of those of them that tensors have. */
+  held = 0;
+  inUse = 0;
   /** Where slabs go that come back after this was closed. */
   heir: Pool | undefined;
 }
@@ -65,7 +68,7 @@ export interface MemoryOptions {
   readonly largest: number;
 }
 
-/** Beyond the peak of what was in use, so much may be held in addition, as a share of the peak and in bytes. */
+/** Beyond the peak of what was in use, so much may be held outside of recordings in addition, as a share of the peak and in bytes. */
 const SPARE_SHARE = 0.25;
 const SPARE_BYTES = 64 * 2 ** 20;
 
@@ -76,8 +79,7 @@ export class Memory {
   readonly #general = new Pool();
   #pool = this.#general;
   #held = 0;
-  #inUse = 0;
-  /** The most that was in use in the window before, and in this one. */
+  /** The most that was in use outside of recordings in the window before, and in this one. */
   #peaks: [number, number] = [0, 0];
   #calls = 0;
 
@@ -96,9 +98,10 @@ export class Memory {
       throw new BackendError(`webgpu: ${bytes} bytes are more than this device's largest buffer, ${largest} bytes.`);
     }
     const slab = this.#pool.free.get(size)?.pop() ?? this.#takeOver(size) ?? this.#make(size);
-    this.#inUse += size;
-    if (this.#inUse > this.#peaks[1]) this.#peaks[1] = this.#inUse;
-    if (++this.#calls % WINDOW === 0) this.#peaks = [this.#peaks[1], this.#inUse];
+    this.#pool.inUse += size;
+    const { inUse } = this.#general;
+    if (inUse > this.#peaks[1]) this.#peaks[1] = inUse;
+    if (++this.#calls % WINDOW === 0) this.#peaks = [this.#peaks[1], inUse];
     return new WebGpuBuffer(slab, bytes);
   }
 
@@ -106,8 +109,8 @@ export class Memory {
     const { slab } = buffer;
     if (slab === undefined) return;
     buffer.slab = undefined;
-    this.#inUse -= slab.size;
     while (slab.pool.heir !== undefined) slab.pool = slab.pool.heir;
+    slab.pool.inUse -= slab.size;
     put(slab);
     if (slab.pool === this.#general) this.#trim();
   }
@@ -130,6 +133,8 @@ export class Memory {
   /** What a pool has goes to all, now or when it comes back. */
   close(pool: Pool): void {
     pool.heir = this.#general;
+    this.#general.held += pool.held;
+    this.#general.inUse += pool.inUse;
     for (const slab of [...pool.free.values()].flat()) {
       slab.pool = this.#general;
       put(slab);
@@ -140,37 +145,42 @@ export class Memory {
 
   /** Destroys all free slabs. */
   empty(): void {
-    this.#shrink(this.#inUse);
+    this.#shrink(this.#general.inUse);
   }
 
   /** What the steps before a recording have left becomes its own: they and it are not held side by side. */
   #takeOver(size: number): Slab | undefined {
     if (this.#pool === this.#general) return undefined;
     const slab = this.#general.free.get(size)?.pop();
-    if (slab !== undefined) slab.pool = this.#pool;
+    if (slab === undefined) return undefined;
+    this.#general.held -= size;
+    this.#pool.held += size;
+    slab.pool = this.#pool;
     return slab;
   }
 
   #make(size: number): Slab {
     const gpu = this.options.create(size);
     this.#held += size;
+    this.#pool.held += size;
     return new Slab(gpu, size, this.#pool);
   }
 
   #trim(): void {
     const peak = Math.max(...this.#peaks);
     const limit = peak * (1 + SPARE_SHARE) + SPARE_BYTES;
-    if (this.#held > limit) this.#shrink(peak);
+    if (this.#general.held > limit) this.#shrink(peak);
   }
 
-  /** Destroys free slabs until no more than `target` bytes are held, or none is left. */
+  /** Destroys free slabs until no more than `target` bytes are held outside of recordings, or none is left. */
   #shrink(target: number): void {
     for (const [size, slabs] of this.#general.free) {
-      while (this.#held > target) {
+      while (this.#general.held > target) {
         // From the front: those freed longest ago.
         const slab = slabs.shift();
         if (slab === undefined) break;
         this.#held -= size;
+        this.#general.held -= size;
         this.options.destroy(slab.gpu);
       }
       if (slabs.length === 0) this.#general.free.delete(size);
