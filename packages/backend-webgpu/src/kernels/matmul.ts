@@ -135,9 +135,15 @@ class Matmul {
     } else {
       const product = { a: left, b: right, out, depth: left.inner, accumulate };
       if (takesSubgroups(this.#context, product)) subgroupProduct(this.#context, product);
-      else if (this.#tuning.forced === undefined && takesSplit(this.#context, product)) this.#split(product);
-      else this.#tiled(this.#widened(left), this.#widened(right), out, accumulate);
+      else this.#wide({ ...product, a: this.#widened(left), b: this.#widened(right) });
     }
+  }
+
+  /** A product of f32 operands. A tile that is forced is one of the kernel of tiles. */
+  #wide(product: SplitProduct & { readonly a: Operand; readonly b: Operand }): void {
+    const { a, b, out, accumulate } = product;
+    if (this.#tuning.forced === undefined && takesSplit(this.#context, product)) this.#split(product);
+    else this.#tiled(a, b, out, accumulate);
   }
 
   #widened(from: Operand): Operand {
