@@ -37,7 +37,8 @@ describe("a state in 16 bits", () => {
     ["in f32, by a backend that takes no other", false, 1, false, "f32"],
   ])("comes to the kernel %s", (_, narrowStates, length, taped, dtype) => {
     Object.defineProperty(device.backend, "narrowStates", { value: narrowStates });
-    const kernel = vi.spyOn(device.backend.kernels, "selectiveScan" as never).mockReturnValue(undefined as never);
+    const kernels = device.backend.kernels as Required<typeof device.backend.kernels>;
+    const kernel = vi.spyOn(kernels, "selectiveScan").mockReturnValue(undefined);
     const held = state(1);
     if (taped) valueAndGrad(() => scan(held, { length }).y.sum(), [held]);
     else noGrad(() => scan(held, { length, replacesState: length === 1 }));
