@@ -188,19 +188,12 @@ class Matmul {
     const rest = depth % variant.depth !== 0;
     const adds = accumulate && splits === 1;
     const form: TileForm = { a: aLayout, b: bLayout, outVec, rest, accumulate: adds };
-    const bits = [
-      aLayout.contiguous === "inner",
-      aLayout.vec,
-      bLayout.contiguous === "inner",
-      bLayout.vec,
-      outVec,
-      rest,
-      adds,
-    ];
+    const bits = [aLayout, bLayout].flatMap(({ contiguous, vec }) => [contiguous === "inner", vec]);
+    const name = [variant.name, ...[...bits, outVec, rest, adds].map(Number)].join(" ");
     const [down, across] = [Math.ceil(rows / tile.rows), Math.ceil(columns / tile.columns)];
     const unit = (vec: boolean): number => (vec ? 4 : 1);
     this.#context.run({
-      shader: this.#text(`${variant.name} ${bits.map(Number).join("")}`, () => tileShader(variant, form)),
+      shader: this.#text(name, () => tileShader(variant, form)),
       buffers: { a: use(a.view, aLayout.vec), b: use(b.view, bLayout.vec), out: use(to, outVec) },
       writes: ["out"],
       uniforms: {

@@ -11,6 +11,7 @@ import { shaderText } from "../template.js";
 import { scattered } from "./agreement.testing.js";
 import { describeWithDevice } from "./device.testing.js";
 import { halvesOf, pays, planSplit, splitProduct, takesSplit } from "./matmulSplit.js";
+import { contextWithoutUnits } from "./matmulUnits.testing.js";
 
 describe("the split product's plans", () => {
   it("takes the products of a training step, and leaves small, thin and shallow ones", () => {
@@ -122,14 +123,7 @@ describeWithDevice("the split product on WebGPU", (device) => {
 
   /** The halves of a matrix (outer, inner), which lies in memory as it is or turned: those of each element, the blocks, and the scale. */
   async function split(data: Float32Array, outer: number, inner: number, turned = false) {
-    const made: Tensor[] = [];
-    const context: KernelContext = {
-      ...backend().context,
-      temporary: (shape, dtype = "f32") => {
-        made.push(device().zeros(shape, dtype));
-        return made[made.length - 1].view();
-      },
-    };
+    const { context, made } = contextWithoutUnits(device());
     using x = device().from(turned ? transposed(data, outer, inner) : data, [1, outer, inner]);
     const layout = turned
       ? ({ contiguous: "outer", pitch: outer } as const)
@@ -186,6 +180,45 @@ describeWithDevice("the split product on WebGPU", (device) => {
     expect(first.map(({ low }) => Math.abs(low))).toEqual([0, 0, 0, 0, 0]);
     const zeros = await split(new Float32Array(64), 4, 16);
     expect(zeros.at(0, 0)).toEqual({ high: 0, low: 0 });
+  });
+
+  it.each([
+    { rows: 100, depth: 48, columns: 120 },
+    { rows: 148, depth: 304, columns: 132, accumulate: true },
+    { rows: 40, depth: 80, columns: 60, batch: 2, chunk: 48 },
+  ])("is right with its matrices in a buffer instead of units: %o", async (sizes) => {
+    const { rows, depth, columns, batch = 1, accumulate = false, chunk = sizes.depth } = sizes;
+    const { context, made } = contextWithoutUnits(device());
+    const splits = Math.ceil(depth / chunk);
+    const [x, y] = [scattered(batch * rows * depth), scattered(batch * depth * columns)];
+    using a = device().from(x, [batch, rows, depth]);
+    using b = device().from(y, [batch, depth, columns]);
+    using to = device().full([batch * splits, rows, columns], 3);
+    const left = { view: a.view(), contiguous: "inner", outer: rows, pitch: depth, batchStride: rows * depth } as const;
+    const right = { view: b.view(), contiguous: "outer", outer: columns, pitch: columns } as const;
+    const product = {
+      a: { ...left, inner: depth },
+      b: { ...right, inner: depth, batchStride: depth * columns },
+      out: { ...to.view(), shape: [batch, rows, columns] },
+      ...{ depth, accumulate },
+    };
+    splitProduct(context, product, to.view(), { splits, chunk });
+    const got = await to.data();
+    let worst = 0;
+    for (let slice = 0; slice < batch * splits; slice++) {
+      const [n, begin] = [Math.floor(slice / splits), (slice % splits) * chunk];
+      for (let i = 0; i < rows; i++) {
+        for (let j = 0; j < columns; j++) {
+          let sum = accumulate ? 3 : 0;
+          for (let k = begin; k < Math.min(depth, begin + chunk); k++) {
+            sum += x[(n * rows + i) * depth + k] * y[(n * depth + k) * columns + j];
+          }
+          worst = Math.max(worst, Math.abs(got[(slice * rows + i) * columns + j] - sum));
+        }
+      }
+    }
+    expect(worst).toBeLessThan(2e-5);
+    for (const tensor of made) tensor.dispose();
   });
 
   // Sizes that the units take, with rests along each axis.

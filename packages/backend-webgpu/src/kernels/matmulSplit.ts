@@ -1,11 +1,11 @@
 // Layer: WebGPU kernels. The product of matrices of f32 on a GPU's matrix units, which multiply f16: each element times a power of two is
-// the sum of two f16, and three products of these sum up to all that f32 would keep. Which products it takes, and its dispatches.
+// the sum of two f16, and three products of these sum up to nearly all that f32 would keep. Which products it takes, and its dispatches.
 // Knows views and the kernel context. Knows no device.
 
 import type { View } from "@diffmamba/tensor";
 import type { KernelContext, KernelLimits } from "../context.js";
 import { type ProductSize, type Split, splitAlong } from "./matmulPlan.js";
-import { BLOCK, BLOCK_HALVES, SPLIT_BYTES, splitShader, THREADS, TILE } from "./matmulSplitShader.js";
+import { BLOCK, BLOCK_HALVES, SPLIT_BYTES, splitShaders, THREADS, TILE } from "./matmulSplitShader.js";
 import type { OperandLayout } from "./matmulTile.js";
 import { joiningConstants } from "./rows.js";
 
@@ -121,7 +121,7 @@ export function splitProduct(
   const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
   const slices = batch * splits;
   context.run({
-    shader: splitShader,
+    shader: splitShaders[accumulate ? "add" : "write"],
     buffers: {
       a: { view: left.blocks, vec: 4 },
       b: { view: right.blocks, vec: 4 },
@@ -132,7 +132,7 @@ export function splitProduct(
     writes: ["out"],
     uniforms: {
       ...{ rows, columns, slices, splits, tiles_m: down, tiles_n: across },
-      ...{ steps: Math.ceil(depth / BLOCK), chunk: Math.ceil(chunk / BLOCK), accumulate: Number(accumulate) },
+      ...{ steps: Math.ceil(depth / BLOCK), chunk: Math.ceil(chunk / BLOCK) },
       ...{ a_last: blocksAcross(left) - 1, a_batch: a.batchStride > 0 ? blocksAcross(left) : 0 },
       ...{ b_last: blocksAcross(right) - 1, b_batch: b.batchStride > 0 ? blocksAcross(right) : 0 },
       ...{ out_pitch: rows > 1 ? to.strides[1] : 0, out_slice: slices > 1 ? to.strides[0] : 0 },

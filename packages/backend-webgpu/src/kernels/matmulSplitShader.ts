@@ -34,7 +34,7 @@ const FETCHED = (BLOCKS * VECTORS) / THREADS;
 
 /**
  * Steps of 16 along k that the units sum by themselves. They cut off the last bits of a sum, where f32 rounds: over 256 products that
- * is no more than what f32 loses, over thousands much more. From there on sums are f32's.
+ * is about what f32 loses, over thousands much more. From there on sums are f32's.
  */
 const STEPS = 16;
 
@@ -55,32 +55,45 @@ const result = "subgroup_matrix_result<f32, 16, 16>";
 
 /** Each vector that a thread fetches of an operand. */
 const fetched = (["a", "b"] as const).flatMap((name, side) =>
-  count(FETCHED).map((n) => ({ name, side, n, vector: `${name}_vector${n}` })),
+  count(FETCHED).map((n) => ({ name, side, n, vector: `${name}_vector${n}`, thread: `(lane + ${n * THREADS}u)` })),
 );
 
-const places = fetched.map(({ name, n }) => {
-  const block = `min(tile_${name} + (lane + ${n * THREADS}u) / ${VECTORS}u, u.${name}_last)`;
-  return `let ${name}_from${n} = u.${name}_at + (batch * u.${name}_batch + ${block}) * u.steps * ${VECTORS}u + lane % ${VECTORS}u;`;
-});
+/** What lies beyond the product is read as its last block. */
+const lineOf = fetched.map(
+  ({ name, n, thread }) =>
+    `let ${name}_line${n} = (batch * u.${name}_batch + min(tile_${name} * ${BLOCKS}u + ${thread} / ${VECTORS}u, u.${name}_last)) * u.steps;`,
+);
 
-const fetch = fetched.map(({ name, n, vector }) => `${vector} = $${name}[${name}_from${n} + step * ${VECTORS}u];`);
+const fetch = (step: string): string[] =>
+  fetched.map(
+    ({ name, n, vector, thread }) =>
+      `${vector} = $${name}[u.${name}_at + (${name}_line${n} + ${step}) * ${VECTORS}u + ${thread} % ${VECTORS}u];`,
+  );
 
-/** A vector of high halves goes to its line's beginning, one of low ones behind them. */
-const stage = fetched.flatMap(({ side, n, vector }) => {
-  const block = `${side * BLOCKS}u + (lane + ${n * THREADS}u) / ${VECTORS}u`;
-  const words = [..."xyzw"].flatMap((word, w) => [
-    `let pair${w} = bitcast<vec2<f16>>(${vector}.${word});`,
-    ...["x", "y"].map((half, h) => `staged[at + ${2 * w + h}u] = pair${w}.${half};`),
-  ]);
-  return ["{", `let at = to + (${block}) * ${BLOCK * PITCH}u + line;`, ...words, "}"];
-});
+/**
+ * A vector of high halves goes to its line's beginning, one of low ones behind them. Places are written so that compilers see that they
+ * lie within the memory: what they do not see they check, for each f16 by itself.
+ */
+const stage = (to: string): string[] =>
+  fetched.map(({ side, vector, thread }) => {
+    const words = [..."xyzw"].flatMap((word, w) => [
+      `let pair${w} = bitcast<vec2<f16>>(${vector}.${word});`,
+      ...["x", "y"].map((half, h) => `staged[at + ${2 * w + h}u] = pair${w}.${half};`),
+    ]);
+    const place = `place % ${VECTORS / 2}u / 2u * ${PITCH}u + place / ${VECTORS / 2}u * ${BLOCK}u + place % 2u * 8u`;
+    const block = `(${thread} / ${VECTORS}u + ${side * BLOCKS}u) * ${BLOCK * PITCH}u`;
+    return `{ let place = ${thread} % ${VECTORS}u; let at = ${to} + ${block} + ${place}; ${words.join(" ")} }`;
+  });
 
 /** The blocks of a step, of which a line follows k: rows of the left matrix, columns of the right one. */
 function read(name: "a" | "b", blocks: readonly number[]): string[] {
-  const [type, order] = name === "a" ? [left, "row_major"] : [right, "col_major"];
+  const [type, order, first] =
+    name === "a"
+      ? [left, "row_major", `warp_row * ${PART.down}u`]
+      : [right, "col_major", `${BLOCKS}u + warp_column * ${PART.across}u`];
   return blocks.flatMap((i) =>
     halves.map((half, h) => {
-      const at = `held + (${name}_block + ${i}u) * ${BLOCK * PITCH}u + ${h * BLOCK}u`;
+      const at = `held + (${first} + ${i}u) * ${BLOCK * PITCH}u + ${h * BLOCK}u`;
       return `let ${name}${i}_${half} = subgroupMatrixLoad<${type}, ${order}>(&staged, ${at}, ${PITCH}u);`;
     }),
   );
@@ -95,96 +108,102 @@ const products = [
 );
 
 /** The units' sums go to the subgroup's threads, by way of workgroup memory, and begin again. */
-const flush = pairs.flatMap(({ name }) => [
+const flush = pairs.flatMap(({ name }, n) => [
   `subgroupMatrixStore<row_major>(&passed, warp * ${BLOCK * BLOCK}u, part${name}, ${BLOCK}u);`,
   `part${name} = ${result}();`,
   "workgroupBarrier();",
   ...count(VALUES / 4).map((q) => {
-    const values = count(4).map((e) => `passed[place + ${32 * (4 * q + e)}u]`);
+    const values = count(4).map((e) => `passed[warp * ${BLOCK * BLOCK}u + thread + ${32 * (4 * q + e)}u]`);
     return `sum${name}_${q} += vec4f(${values.join(", ")});`;
   }),
-  "workgroupBarrier();",
+  ...(n + 1 < pairs.length ? ["workgroupBarrier();"] : []),
 ]);
 
-const write = pairs.flatMap(({ i, j, name }) =>
-  count(VALUES).map(
-    (v) =>
-      `put(row + ${i * BLOCK + 2 * v}u, column + ${j * BLOCK}u, base, sum${name}_${v >> 2}[${v % 4}] * scale * other);`,
-  ),
-);
+const write = (accumulate: boolean): string[] =>
+  pairs.flatMap(({ i, j, name }) =>
+    count(VALUES).map((v) => {
+      const [x, y] = [`row + ${i * BLOCK + 2 * v}u`, `column + ${j * BLOCK}u`];
+      const to = `$out[base + (${x}) * u.out_pitch + ${y}]`;
+      const sum = `sum${name}_${v >> 2}[${v % 4}] * scale * other`;
+      return `if (${x} < rows && ${y} < u.columns) { ${to} ${accumulate ? "+=" : "="} ${sum}; }`;
+    }),
+  );
 
 const lines = (list: readonly string[], indent: string): string => list.join(`\n${indent}`);
 
-const text = `
+const text = (accumulate: boolean): string => `
 #include grid
 var<workgroup> staged: array<f16, ${2 * STAGE}>;
 var<workgroup> passed: array<f32, ${SUBGROUPS * BLOCK * BLOCK}>;
 
-fn put(row: u32, column: u32, base: u32, sum: f32) {
-  if (row >= u.rows || column >= u.columns) { return; }
-  let at = base + row * u.out_pitch + column;
-  if (u.accumulate == 0u) { $out[at] = sum; } else { $out[at] += sum; }
-}
-
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let id = linear_group(group, groups);
+  let warp = lane / 32u;
+  let thread = lane % 32u;
+  let warp_row = warp % ${WARPS.down}u;
+  let warp_column = warp / ${WARPS.down}u;
+  // Workgroups that are too many do as the last one does, so that all meet at the barriers, and write nothing.
+  let number = linear_group(group, groups);
   let tiles = u.tiles_m * u.tiles_n;
+  let id = min(number, tiles * u.slices - 1u);
+  let rows = select(u.rows, 0u, number > id);
   let slice = id / tiles;
-  if (slice >= u.slices) { return; }
   let batch = slice / u.splits;
   let tile = id - slice * tiles;
   // Tiles go down a band of eight before they go on to the next columns.
   let first = tile / (8u * u.tiles_n) * 8u;
   let height = min(u.tiles_m - first, 8u);
   let in_band = tile % (8u * u.tiles_n);
-  // In blocks. What lies beyond the product is read as its last block, and not written.
-  let tile_a = (first + in_band % height) * ${BLOCKS}u;
-  let tile_b = in_band / height * ${BLOCKS}u;
-  ${lines(places, "  ")}
-  let line = lane % ${VECTORS / 2}u / 2u * ${PITCH}u + lane % ${VECTORS}u / ${VECTORS / 2}u * ${BLOCK}u + lane % 2u * 8u;
-  let warp = lane / 32u;
-  let thread = lane % 32u;
-  let place = warp * ${BLOCK * BLOCK}u + thread;
-  let a_block = warp % ${WARPS.down}u * ${PART.down}u;
-  let b_block = ${BLOCKS}u + warp / ${WARPS.down}u * ${PART.across}u;
+  let tile_a = first + in_band % height;
+  let tile_b = in_band / height;
+  // 1 / (both scales), in two factors of which neither is too large or too small.
+  let exponent = $a_exponent[u.a_exponent_at] + $b_exponent[u.b_exponent_at] - 282;
+  let scale = bitcast<f32>(u32(127 + exponent / 2) << 23u);
+  let other = bitcast<f32>(u32(127 + exponent - exponent / 2) << 23u);
+  let begin = slice % u.splits * u.chunk;
+  let end = min(begin + u.chunk, u.steps);
+  ${lines(lineOf, "  ")}
+  ${lines(
+    pairs.map(({ name }) => `var part${name}: ${result};`),
+    "  ",
+  )}
+  ${lines(
+    pairs.map(({ name }) =>
+      count(VALUES / 4)
+        .map((q) => `var sum${name}_${q} = vec4f();`)
+        .join(" "),
+    ),
+    "  ",
+  )}
   ${lines(
     fetched.map(({ vector }) => `var ${vector}: vec4u;`),
     "  ",
   )}
-  ${lines(
-    pairs.flatMap(({ name }) => [
-      `var part${name}: ${result};`,
-      ...count(VALUES / 4).map((q) => `var sum${name}_${q} = vec4f();`),
-    ]),
-    "  ",
-  )}
-  let begin = slice % u.splits * u.chunk;
-  let end = min(begin + u.chunk, u.steps);
-  var step = begin;
-  var to = 0u;
-  ${lines([...fetch, ...stage], "  ")}
+  ${lines(fetch("begin"), "  ")}
+  ${lines(stage(`begin % 2u * ${STAGE}u`), "  ")}
   workgroupBarrier();
-  for (var k = begin; k < end; k++) {
-    let held = to;
-    to = ${STAGE}u - to;
-    step = min(k + 1u, end - 1u);
-    ${lines([...fetch, ...read("a", down), ...read("b", across), ...products, ...stage], "    ")}
+  for (var step = begin; step < end; step++) {
+    let next = min(step + 1u, end - 1u);
+    let held = step % 2u * ${STAGE}u;
+    let to = ${STAGE}u - held;
+    ${lines(fetch("next"), "    ")}
+    ${lines([...read("a", down), ...read("b", across)], "    ")}
+    ${lines(products, "    ")}
+    ${lines(stage("to"), "    ")}
     workgroupBarrier();
-    if ((k - begin) % ${STEPS}u == ${STEPS - 1}u || k + 1u == end) {
+    if (step % ${STEPS}u == ${STEPS - 1}u || step + 1u == end) {
       ${lines(flush, "      ")}
     }
   }
-  // 1 / (both scales), in two factors of which neither is too large or too small.
-  let exponent = $a_exponent[u.a_exponent_at] + $b_exponent[u.b_exponent_at] - 282;
-  let scale = bitcast<f32>((127 + exponent / 2) << 23u);
-  let other = bitcast<f32>((127 + exponent - exponent / 2) << 23u);
-  let row = (tile_a + a_block) * ${BLOCK}u + thread / ${BLOCK}u;
-  let column = (tile_b + b_block - ${BLOCKS}u) * ${BLOCK}u + thread % ${BLOCK}u;
+  let row = tile_a * ${TILE}u + warp_row * ${PART.down * BLOCK}u + thread / ${BLOCK}u;
+  let column = tile_b * ${TILE}u + warp_column * ${PART.across * BLOCK}u + thread % ${BLOCK}u;
   let base = u.out_at + slice * u.out_slice;
-  ${lines(write, "  ")}
+  ${lines(write(accumulate), "  ")}
 }
 `;
 
-/** The same for all layouts, as blocks are. */
-export const splitShader: ShaderText = { name: "matmul-split", text };
+/** The same for all layouts, as blocks are: one that writes, and one that adds. */
+export const splitShaders: Readonly<Record<"write" | "add", ShaderText>> = {
+  write: { name: "matmul-split", text: text(false) },
+  add: { name: "matmul-split-add", text: text(true) },
+};
