@@ -2,6 +2,7 @@
 
 import { BackendError, Device, type DeviceOptions } from "@diffmamba/tensor";
 import { openBackend, probe } from "./adapter.js";
+import { checkUnits } from "./kernels/matmulUnitsCheck.js";
 import { browserTables, recallMatmul, type TableStore } from "./tables.js";
 
 export type { WebGpuBackend } from "./backend.js";
@@ -73,6 +74,7 @@ export async function webgpu(options: WebGpuOptions = {}): Promise<Device> {
   const backend = await openBackend(gpu, powerPreference, options);
   if (backend === undefined) throw new BackendError(`webgpu: ${noAdapter.reason}; ${noAdapter.remedy}.`);
   const device = new Device(backend, options);
+  await checkUnits(device);
   // There is nothing to choose on a driver that computes on the processor.
   if (tiles !== "assumed" && !backend.context.limits.fallback) await recallMatmul(device, tables, tiles === "search");
   return device;

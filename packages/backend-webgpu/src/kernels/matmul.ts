@@ -142,7 +142,8 @@ class Matmul {
   /** A product of f32 operands. A tile that is forced is one of the kernel of tiles. */
   #wide(product: SplitProduct & { readonly a: Operand; readonly b: Operand }): void {
     const { a, b, out, accumulate } = product;
-    if (this.#tuning.forced === undefined && takesSplit(this.#context, product)) this.#split(product);
+    const { forced, trustsUnits } = this.#tuning;
+    if (forced === undefined && trustsUnits && takesSplit(this.#context, product)) this.#split(product);
     else this.#tiled(a, b, out, accumulate);
   }
 

@@ -32,6 +32,8 @@ export class MatmulTuning {
   readonly variants: readonly TileVariant[];
   #table: MatmulTable | undefined;
   #forced: TileVariant | undefined;
+  /** Whether products of f32 may take the device's matrix units: not where those were found to be wrong. */
+  trustsUnits = true;
   /** Goes up with every change, so that remembered choices can be dropped. */
   changes = 0;
 
