@@ -4,6 +4,7 @@
 import { compositionProperties } from "./compositions.js";
 import { markovProperties } from "./markov.js";
 import { narrowStateProperties } from "./narrowStates.js";
+import { productProperties } from "./products.js";
 import type { Property } from "./property.js";
 import { sequenceProperties } from "./sequences.js";
 import { valueProperties } from "./values.js";
@@ -13,6 +14,7 @@ export const properties: readonly Property[] = [
   ...sequenceProperties,
   ...narrowStateProperties,
   ...compositionProperties,
+  ...productProperties,
   ...valueProperties,
   ...markovProperties,
 ];

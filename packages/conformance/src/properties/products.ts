@@ -1,0 +1,55 @@
+// Layer: conformance. Matrix products of sizes for which backends have kernels of their own: the large ones of training, and those of a
+// token of many rows. What they give is what products of parts give, which other kernels make.
+// Knows the product's call. Knows no device by name, and no backend's kernels.
+
+import { concat, linear, type Tensor } from "@diffmamba/tensor";
+import { constant, uniform } from "../cases/inputs.js";
+import { equality, type Property } from "./property.js";
+
+/** Large enough along each axis for any way to compute large products; half of it is not. */
+const [ROWS, DEPTH, COLUMNS] = [512, 1024, 512];
+
+/** Its gradients have the two other layouts of operands. */
+const large = equality({
+  name: `a product of ${ROWS} x ${DEPTH} x ${COLUMNS} = the sum of its halves along k`,
+  dtypes: ["f32"],
+  inputs: { a: uniform([ROWS, DEPTH]), b: uniform([DEPTH, COLUMNS]) },
+  ways: {
+    halves: ({ a, b }) => {
+      const half = (first: number): Tensor => {
+        return a.slice(1, first, first + DEPTH / 2).matmul(b.slice(0, first, first + DEPTH / 2));
+      };
+      return { y: half(0).add(half(DEPTH / 2)) };
+    },
+    whole: ({ a, b }) => ({ y: a.matmul(b) }),
+  },
+});
+
+/** A token's projection: many columns, a deep one of few, and a short one. */
+const projections = [
+  [40, 520, 2056],
+  [33, 1024, 96],
+  [11, 48, 80],
+] as const;
+
+const ofRows = projections.map(([rows, depth, columns]) =>
+  equality({
+    name: `linear from ${depth} to ${columns} of ${rows} rows = of eight at a time`,
+    dtypes: ["f32", "bf16", "f16"],
+    inputs: { x: constant(uniform([rows, depth])), weight: constant(uniform([columns, depth])) },
+    ways: {
+      eights: ({ x, weight }) => {
+        const firsts = Array.from({ length: Math.ceil(rows / 8) }, (_, i) => 8 * i);
+        return {
+          y: concat(
+            firsts.map((first) => linear(x.slice(0, first, Math.min(first + 8, rows)), weight)),
+            0,
+          ),
+        };
+      },
+      together: ({ x, weight }) => ({ y: linear(x, weight) }),
+    },
+  }),
+);
+
+export const productProperties: readonly Property[] = [large, ...ofRows];
