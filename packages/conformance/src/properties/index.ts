@@ -6,6 +6,7 @@ import { markovProperties } from "./markov.js";
 import { narrowStateProperties } from "./narrowStates.js";
 import { productProperties } from "./products.js";
 import type { Property } from "./property.js";
+import { recordingProperties } from "./recordings.js";
 import { sequenceProperties } from "./sequences.js";
 import { valueProperties } from "./values.js";
 
@@ -15,6 +16,7 @@ export const properties: readonly Property[] = [
   ...narrowStateProperties,
   ...compositionProperties,
   ...productProperties,
+  ...recordingProperties,
   ...valueProperties,
   ...markovProperties,
 ];

@@ -1,0 +1,160 @@
+// Layer: conformance. A token through a layer, recorded and replayed: the bits of the same calls made one by one, outputs and states. Backends
+// may run what is recorded in another way, such as several kernels in one. Where a device cannot record, the calls are made twice.
+// Knows the ops of a layer and recordings. Knows no model and no device by name.
+
+import {
+  addRmsNorm,
+  causalConv1d,
+  type Device,
+  type DType,
+  linear,
+  noGrad,
+  rmsNorm,
+  scope,
+  selectiveScan,
+  ssdScan,
+  type Tensor,
+} from "@diffmamba/tensor";
+import { takeAll } from "../cases/case.js";
+import { type Check, check, compareBits, decode } from "../compare.js";
+import type { Property } from "./property.js";
+
+/** Width, heads and their width, states of a head, inputs of the convolution: as many as vectors and warps take whole. */
+const [D, HEADS, P, N, W] = [96, 2, 64, 64, 4];
+const INNER = HEADS * P;
+const RANK = 16;
+const TOKENS = 2;
+
+interface Layer {
+  /** All that a token reads and changes. */
+  readonly kept: Readonly<Record<"x" | "y" | "convState" | "state", Tensor>>;
+  /** Enqueues a token and leaves its output in `y`. */
+  step(): void;
+}
+
+type Noise = (shape: readonly number[], scale: number, dtype?: DType, middle?: number) => Tensor;
+
+/** Numbers without a pattern, up to `scale` from the middle; all tensors are added to `made`. */
+function noiseOn(device: Device, made: Tensor[]): Noise {
+  return (shape, scale, dtype = "f32", middle = 0) => {
+    const size = shape.reduce((a, b) => a * b, 1);
+    const values = Float32Array.from({ length: size }, (_, i) => middle + scale * Math.sin(i * 12.9898 + size) ** 3);
+    made.push(noGrad(() => scope(() => device.from(values, shape).cast(dtype))));
+    return made[made.length - 1];
+  };
+}
+
+/** A layer of either kind: a norm, a projection, a convolution, a scan, a projection. */
+interface Kind {
+  readonly name: string;
+  make(noise: Noise, rows: number, dtype: DType, stateType: DType): Layer;
+}
+
+/** What both kinds of layers begin and end with. */
+function around(noise: Noise, rows: number, dtype: DType, convolved: number, packed: number) {
+  return {
+    inWeight: noise([packed, D], 0.1, dtype),
+    outWeight: noise([D, INNER], 0.1, dtype),
+    filter: noise([convolved, W], 0.5, dtype),
+    normWeight: noise([D], 1, dtype),
+    bias: noise([convolved], 0.5, dtype),
+    x: noise([rows, 1, D], 1),
+    y: noise([rows, 1, D], 1, dtype),
+    convState: noise([rows, convolved, W], 1),
+  };
+}
+
+const mamba2: Kind = {
+  name: "Mamba-2",
+  make(noise, rows, dtype, stateType) {
+    const convolved = INNER + 2 * N;
+    const all = around(noise, rows, dtype, convolved, INNER + convolved + HEADS);
+    const { x, y, convState, filter, bias, normWeight, inWeight, outWeight } = all;
+    const state = noise([rows, HEADS, P, N], 1, stateType);
+    const [gate, skip] = [noise([INNER], 1, dtype), noise([HEADS], 1)];
+    const A = noise([HEADS], 0.1, "f32", -1);
+    const step = () => {
+      const { sum, normed } = addRmsNorm(x, y, normWeight, { eps: 1e-5 });
+      const [z, xBC, dt] = linear(normed, inWeight).split([INNER, convolved, HEADS]);
+      const conv = causalConv1d(xBC, filter, { bias, initialState: convState, replacesState: true });
+      const [xs, B, C] = conv.y.split([INNER, N, N]);
+      const heads = { x: xs.reshape(rows, 1, HEADS, P), B: B.reshape(rows, 1, 1, N), C: C.reshape(rows, 1, 1, N) };
+      const scan = ssdScan({ ...heads, dt, A, D: skip, dtBias: skip, initialState: state }, { replacesState: true });
+      const gated = rmsNorm(scan.y.reshape(rows, 1, INNER), gate, { gate: z, eps: 1e-5 });
+      y.assign(linear(gated, outWeight));
+      x.assign(sum);
+    };
+    return { kept: { x, y, convState, state }, step };
+  },
+};
+
+const mamba: Kind = {
+  name: "Mamba",
+  make(noise, rows, dtype, stateType) {
+    const all = around(noise, rows, dtype, INNER, 2 * INNER);
+    const { x, y, convState, filter, bias, normWeight, inWeight, outWeight } = all;
+    const state = noise([rows, INNER, 16], 1, stateType);
+    const stepWeight = noise([INNER, RANK], 0.1, dtype);
+    const sharedWeight = noise([RANK + 32, INNER], 0.1, dtype);
+    const [skip, A] = [noise([INNER], 1), noise([INNER, 16], 0.1, "f32", -1)];
+    const step = () => {
+      const { sum, normed } = addRmsNorm(x, y, normWeight, { eps: 1e-5 });
+      const [xs, z] = linear(normed, inWeight).split([INNER, INNER]);
+      const conv = causalConv1d(xs, filter, { bias, initialState: convState, replacesState: true });
+      const [dt, B, C] = linear(conv.y, sharedWeight).split([RANK, 16, 16]);
+      const delta = linear(dt, stepWeight);
+      const scan = selectiveScan(
+        { u: conv.y, delta, A, B, C, D: skip, z, deltaBias: skip, initialState: state },
+        { replacesState: true },
+      );
+      y.assign(linear(scan.y, outWeight));
+      x.assign(sum);
+    };
+    return { kept: { x, y, convState, state }, step };
+  },
+};
+
+/** What a layer keeps after some tokens, by calls or from a recording. */
+async function after(device: Device, make: (noise: Noise) => Layer, recorded: boolean) {
+  const tensors: Tensor[] = [];
+  const { kept, step } = make(noiseOn(device, tensors));
+  const calls = () => noGrad(() => scope(step));
+  const recording = recorded && device.canRecord ? device.record(calls) : undefined;
+  for (let i = 0; i < TOKENS; i++) {
+    if (recording) recording.replay();
+    else calls();
+  }
+  const values = await takeAll(kept);
+  recording?.dispose();
+  for (const tensor of tensors) tensor.dispose();
+  return values;
+}
+
+function recordedToken(kind: Kind, rows: number, stateType: DType): Property {
+  const name = `a token of ${rows} rows in a layer of ${kind.name}, states in ${stateType}: recorded = by calls`;
+  const run: Property["run"] = async (device, dtype) => {
+    const make = (noise: Noise) => kind.make(noise, rows, dtype, stateType);
+    const byCalls = await after(device, make, false);
+    const numbers = Object.values(byCalls).flatMap((value) => Array.from(decode(value).data));
+    const checks: Check[] = [check("tokens", numbers.every(Number.isFinite), "some numbers are not finite")];
+    for (const time of device.canRecord ? ["recorded", "recorded again"] : ["made twice"]) {
+      const replayed = await after(device, make, true);
+      for (const [key, value] of Object.entries(byCalls)) {
+        checks.push(compareBits(`${time}: ${key}`, replayed[key], value));
+      }
+    }
+    return checks;
+  };
+  return { name, dtypes: ["f32", "bf16", "f16"], run };
+}
+
+export const recordingProperties: readonly Property[] = [mamba2, mamba].flatMap((kind) =>
+  (
+    [
+      [1, "bf16"],
+      [5, "f32"],
+      [33, "f32"],
+      [64, "bf16"],
+    ] as const
+  ).map(([rows, stateType]) => recordedToken(kind, rows, stateType)),
+);
