@@ -16,7 +16,7 @@ import {
   type Tensor,
 } from "@diffmamba/tensor";
 import { takeAll } from "../cases/case.js";
-import { type Check, check, compareBits, decode } from "../compare.js";
+import { check, compareBits, decode } from "../compare.js";
 import type { Property } from "./property.js";
 
 /** Width, heads and their width, states of a head, inputs of the convolution: as many as vectors and warps take whole. */
@@ -136,14 +136,11 @@ function recordedToken(kind: Kind, rows: number, stateType: DType): Property {
     const make = (noise: Noise) => kind.make(noise, rows, dtype, stateType);
     const byCalls = await after(device, make, false);
     const numbers = Object.values(byCalls).flatMap((value) => Array.from(decode(value).data));
-    const checks: Check[] = [check("tokens", numbers.every(Number.isFinite), "some numbers are not finite")];
-    for (const time of device.canRecord ? ["recorded", "recorded again"] : ["made twice"]) {
-      const replayed = await after(device, make, true);
-      for (const [key, value] of Object.entries(byCalls)) {
-        checks.push(compareBits(`${time}: ${key}`, replayed[key], value));
-      }
-    }
-    return checks;
+    const replayed = await after(device, make, true);
+    return [
+      check("tokens", numbers.every(Number.isFinite), "some numbers are not finite"),
+      ...Object.entries(byCalls).map(([key, value]) => compareBits(key, replayed[key], value)),
+    ];
   };
   return { name, dtypes: ["f32", "bf16", "f16"], run };
 }
@@ -153,8 +150,7 @@ export const recordingProperties: readonly Property[] = [mamba2, mamba].flatMap(
     [
       [1, "bf16"],
       [5, "f32"],
-      [33, "f32"],
-      [64, "bf16"],
+      [40, "bf16"],
     ] as const
   ).map(([rows, stateType]) => recordedToken(kind, rows, stateType)),
 );
