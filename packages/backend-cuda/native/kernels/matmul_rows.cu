@@ -3,6 +3,7 @@
 // f32, in an order that follows from the shape. Where k is short, each lane has an element. Knows no model.
 
 #include "conv_step.cuh"
+#include "half_products.cuh"
 #include "overlap.cuh"
 #include "token_product.cuh"
 
@@ -36,24 +37,6 @@ __device__ __forceinline__ Eight read_eight(const void* from, bool there) {
       : "l"(from), "r"(static_cast<int>(there))
       : "memory");
   return x;
-}
-
-/// sum (16 rows, 8 columns) += a (16, 16) b (16, 8).
-template <typename T>
-__device__ __forceinline__ void multiply_add(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1);
-template <>
-__device__ __forceinline__ void multiply_add<bf16>(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                                   uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-template <>
-__device__ __forceinline__ void multiply_add<f16>(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                                  uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 // Blocks that share k are a cluster; devices without them let the first of the blocks do it all.
@@ -135,8 +118,8 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
         for (int i = 0; i < TILES; i++)
 #pragma unroll
           for (int j = 0; j < WIDE; j++)
-            multiply_add<T>(sum[i][j], a[u][2 * i].at[s], a[u][2 * i + 1].at[s], a[u][2 * i].at[s + 1], a[u][2 * i + 1].at[s + 1],
-                            b[u][j].at[s], b[u][j].at[s + 1]);
+            multiply<T>(sum[i][j], HalfA{a[u][2 * i].at[s], a[u][2 * i + 1].at[s], a[u][2 * i].at[s + 1], a[u][2 * i + 1].at[s + 1]},
+                        HalfB{b[u][j].at[s], b[u][j].at[s + 1]});
   }
 #pragma unroll
   for (int i = 0; i < TILES; i++)

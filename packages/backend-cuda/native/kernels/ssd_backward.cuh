@@ -11,7 +11,7 @@
 //   dS <- e^{a_Q} dS + sum_i e^{a_i} g_i C_i^T
 #pragma once
 
-#include "ssd_backward_parts.cuh"
+#include "ssd_backward_tiles.cuh"
 
 template <typename T, int N, int Q>
 __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
@@ -28,64 +28,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
   const int heads = s.heads_per_block, tiles = s.chunks * s.per_chunk, width = s.heads * s.head_dim;
   const int end = ssd_end(s, p.lengths, b);
   const long long row0 = static_cast<long long>(b) * s.length;
-  const long long group_column = static_cast<long long>(block.group) * s.d_state;
-  const T* const x = static_cast<const T*>(p.x) + row0 * p.x_pitch + block.first;
-  const T* const dy = static_cast<const T*>(p.dy) + row0 * p.dy_pitch + block.first;
-  const T* const B = static_cast<const T*>(p.B) + row0 * p.B_pitch + group_column;
-  const T* const C = static_cast<const T*>(p.C) + row0 * p.C_pitch + group_column;
-
-  const auto load_all = [&](int q, const SsdTokens<Q>& t) {
-    load_tile<Q, N, threads>(m.B, B + static_cast<long long>(t.first) * p.B_pitch, p.B_pitch, t.count, s.d_state, p.aligned);
-    load_tile<Q, N, threads>(m.C, C + static_cast<long long>(t.first) * p.C_pitch, p.C_pitch, t.count, s.d_state, p.aligned);
-    load_tile<Q, Q, threads>(m.x, x + static_cast<long long>(t.first) * p.x_pitch, p.x_pitch, t.count, block.columns, p.aligned);
-    load_tile<Q, Q, threads>(m.g, dy + static_cast<long long>(t.first) * p.dy_pitch, p.dy_pitch, p.dy ? t.count : 0, block.columns,
-                    p.aligned && p.dy);
-    const long long index = (static_cast<long long>(b) * tiles + q) * width + block.first;
-    if (p.fine) {
-      load_tile<Q, N, threads>(m.S, static_cast<const T*>(p.fine) + index * N, N, block.columns, N, true);
-    } else {
-      for (int i = threadIdx.x; i < Q * N / 2; i += threads) {
-        const int r = i / (N / 2), n = i % (N / 2) * 2;
-        const float* const at = p.states + (index + r) * s.d_state + n;
-        const float low = r < block.columns && n < s.d_state ? at[0] : 0.0f;
-        const float high = r < block.columns && n + 1 < s.d_state ? at[1] : 0.0f;
-        store_pair<T>(m.S + r * wide_n + n, low, high);
-      }
-    }
-    const long long at = (static_cast<long long>(b) * s.heads + block.head) * tiles + q;
-    for (int i = threadIdx.x; i < heads * Q / 4; i += threads) {
-      const int r = i / (Q / 4), k = i % (Q / 4) * 4;
-      const long long from = (at + static_cast<long long>(r) * tiles) * Q + k;
-      copy_16(head[r].a + k, p.a + from, 16);
-      copy_16(head[r].dt + k, p.dt + from, 16);
-    }
-    if (p.restarts && threadIdx.x < Q / 4) {
-      copy_16(m.restarts + threadIdx.x * 4, p.restarts + (static_cast<long long>(b) * tiles + q) * Q + threadIdx.x * 4, 16);
-    }
-    close_copies();
-  };
-  const auto prefetch_all = [&](int q, const SsdTokens<Q>& t) {
-    constexpr int line = 128 / static_cast<int>(sizeof(T));
-    for (int i = threadIdx.x; i < t.count * (N / line); i += threads) {
-      const long long token = t.first + i / (N / line);
-      const int n = i % (N / line) * line;
-      if (n >= s.d_state) continue;
-      prefetch(B + token * p.B_pitch + n);
-      prefetch(C + token * p.C_pitch + n);
-    }
-    for (int i = threadIdx.x; i < t.count; i += threads) {
-      prefetch(x + static_cast<long long>(t.first + i) * p.x_pitch);
-      if (p.dy) prefetch(dy + static_cast<long long>(t.first + i) * p.dy_pitch);
-    }
-    const long long index = (static_cast<long long>(b) * tiles + q) * width + block.first;
-    if (p.fine) {
-      for (int i = threadIdx.x; i < block.columns * N / line; i += threads)
-        prefetch(static_cast<const T*>(p.fine) + index * N + i * line);
-    } else {
-      for (int i = threadIdx.x; i < block.columns * s.d_state / 32; i += threads)
-        prefetch(p.states + index * s.d_state + i * 32);
-    }
-  };
+  const SsdBackwardTiles<T, N, Q> in(p, block, b);
 
   SsdState<N> dS;
   dS.load(p.dfinal ? p.dfinal + (static_cast<long long>(b) * width + block.first) * s.d_state : nullptr, block.columns,
@@ -102,13 +45,13 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
   }
   block.load_skip(m.skip, s, p.D, p.D_by_channel);
   SsdTokens<Q> tokens(s, s.chunks - 1, s.per_chunk - 1, end);
-  if (tiles > 0) load_all(tiles - 1, tokens);
+  if (tiles > 0) in.load(m, head, tiles - 1, tokens);
 
   for (int q = tiles - 1; q >= 0; q--) {
     const SsdTokens<Q> following = tokens.previous(s, end);
     wait_copies<0>();
     __syncthreads();
-    if (q > 0) prefetch_all(q - 1, following);
+    if (q > 0) in.prefetch_tile(q - 1, following);
     const int last = m.restarts[Q - 1];
     for (int i = threadIdx.x; i < heads * Q; i += threads) {
       SsdBackwardHead<Q>& h = head[i / Q];
@@ -421,7 +364,7 @@ __device__ __forceinline__ void ssd_backward(const SsdBackward& p) {
       }
     }
     __syncthreads();
-    if (q > 0) load_all(q - 1, following);
+    if (q > 0) in.load(m, head, q - 1, following);
     dS.template to_tile<T>(m.dS, strip * 16, n0);
 
     for (int r = warp; r < heads; r += 2 * strips) ssd_sum_decays<T, N, Q>(p, m, head[r], block, r, q);

@@ -58,22 +58,7 @@ struct Scan {
   }
   const T* input(int offset) const { return rows.as<T>() + offset; }
   T* gradient(int offset) const { return gradients.as<T>() + offset; }
-  void put(const Host& h) {
-    const auto typed = [](Memory& m, const Doubles& from) {
-      std::vector<T> v(from.size());
-      for (size_t i = 0; i < from.size(); i++) v[i] = from_double<T>(from[i]);
-      m.put(v);
-    };
-    typed(rows, h.rows);
-    typed(dy, h.dy);
-    put_floats(A, h.A);
-    put_floats(D, h.D);
-    put_floats(bias, h.bias);
-    put_floats(initial, h.initial);
-    put_floats(dfinal, h.dfinal);
-    seq.put(h.seq);
-    lengths.put(h.lengths);
-  }
+  void put(const Host& h) { put_inputs<T>(*this, h); }
   void allocate() {
     const size_t tokens = static_cast<size_t>(c.B) * c.L, state = static_cast<size_t>(c.D) * c.N * 4;
     y.resize(tokens * c.D * sizeof(T));

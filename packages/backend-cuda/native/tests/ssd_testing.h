@@ -90,6 +90,25 @@ inline float* put_floats(Memory& m, const Doubles& from) {
   return m.as<float>();
 }
 
+/// A case's inputs to the device: rows and the gradient of y in T, the rest in f32.
+template <typename T, typename Scan, typename Host>
+void put_inputs(Scan& to, const Host& h) {
+  const auto typed = [](Memory& m, const Doubles& from) {
+    std::vector<T> v(from.size());
+    for (size_t i = 0; i < from.size(); i++) v[i] = from_double<T>(from[i]);
+    m.put(v);
+  };
+  typed(to.rows, h.rows);
+  typed(to.dy, h.dy);
+  put_floats(to.A, h.A);
+  put_floats(to.D, h.D);
+  put_floats(to.bias, h.bias);
+  put_floats(to.initial, h.initial);
+  put_floats(to.dfinal, h.dfinal);
+  to.seq.put(h.seq);
+  to.lengths.put(h.lengths);
+}
+
 struct Report {
   int faults = 0, checks = 0;
   double worst = 0;
