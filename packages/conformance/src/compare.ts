@@ -8,9 +8,6 @@ export type FloatType = "f64" | "f32" | "bf16" | "f16";
 
 export const floatTypes: readonly FloatType[] = ["f64", "f32", "bf16", "f16"];
 
-/** Whether a type has 16 bits. */
-export const isHalf = (dtype: FloatType): dtype is "bf16" | "f16" => dtype === "bf16" || dtype === "f16";
-
 /** Gradients are held to their own tolerance: they are sums of more and larger terms than outputs. */
 export type Quantity = "forward" | "gradient";
 

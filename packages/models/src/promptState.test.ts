@@ -7,17 +7,7 @@ import { complete } from "./generate.js";
 import { MambaLM } from "./model.js";
 import { extend, prefill } from "./prefill.js";
 import { PromptState } from "./promptState.js";
-
-const config: Partial<ModelConfig> = {
-  pattern: "alternate",
-  vocabSize: 26,
-  dModel: 16,
-  nLayers: 3,
-  dState: 8,
-  headDim: 8,
-  initializerRange: 0.7,
-};
-const rows = [[3, 1, 4, 1, 5], [9, 2], [6]];
+import { alternating as config, unevenRows as rows } from "./tiny.testing.js";
 
 let device: Device;
 let model: MambaLM;

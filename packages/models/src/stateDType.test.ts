@@ -11,7 +11,7 @@ import { complete } from "./generate.js";
 import { MambaLM } from "./model.js";
 import { extend, prefill } from "./prefill.js";
 import { PromptState } from "./promptState.js";
-import { relativeError, taken, tinyModels } from "./tiny.testing.js";
+import { alternating, relativeError, unevenRows as rows, taken, tinyModels } from "./tiny.testing.js";
 
 const narrowTypes = ["bf16", "f16"] as const;
 const text = [3, 1, 4, 1, 5, 9, 2, 6];
@@ -63,19 +63,8 @@ describe.each(tinyModels)("%s", (_, config) => {
 });
 
 describe("generation with states in 16 bits", () => {
-  const config: Partial<ModelConfig> = {
-    pattern: "alternate",
-    vocabSize: 26,
-    dModel: 16,
-    nLayers: 3,
-    dState: 8,
-    headDim: 8,
-    initializerRange: 0.7,
-  };
-  const rows = [[3, 1, 4, 1, 5], [9, 2], [6]];
-
   it.each(narrowTypes)("is the same on the device and off it, for rows of any lengths, in %s", async (stateDtype) => {
-    const model = create(config);
+    const model = create(alternating);
     const options = { stateDtype, maxTokens: 10, temperature: 0 };
     const here = await complete(model, rows, options);
     expect(await complete(model, rows, { ...options, onDevice: true })).toEqual(here);
@@ -87,7 +76,7 @@ describe("generation with states in 16 bits", () => {
   });
 
   it("keeps the type through clones, cuts, files and further tokens", async () => {
-    const model = create(config);
+    const model = create(alternating);
     const files = memoryFiles();
     using state = await prefill(model, rows, { stateDtype: "bf16" });
     using exact = await prefill(model, rows);
@@ -112,7 +101,7 @@ describe("generation with states in 16 bits", () => {
   });
 
   it("refuses another type, and one beside a state that has its own", async () => {
-    const model = create(config);
+    const model = create(alternating);
     const wrong = "f64" as StateDType;
     const message = 'stateDtype is f64; it must be "f32", "bf16" or "f16".';
     expect(() => model.generate([1], { stateDtype: wrong })).toThrow(`generate: ${message}`);

@@ -14,6 +14,20 @@ const sizes: Partial<ModelConfig> = {
   initializerRange: 1,
 };
 
+/** A model of both kinds of layers, whose logits are far enough apart for a greedy choice. */
+export const alternating: Partial<ModelConfig> = {
+  pattern: "alternate",
+  vocabSize: 26,
+  dModel: 16,
+  nLayers: 3,
+  dState: 8,
+  headDim: 8,
+  initializerRange: 0.7,
+};
+
+/** Tokens of it, in rows of several lengths. */
+export const unevenRows: readonly (readonly number[])[] = [[3, 1, 4, 1, 5], [9, 2], [6]];
+
 const post: Partial<ModelConfig> = {
   variant: "diffmamba2",
   lambdaIndex: "sublayer",

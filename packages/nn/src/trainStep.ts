@@ -1,7 +1,7 @@
 // One training step: loss, gradients (over micro-batches if there are several, summed in f32), clipping, update.
 // Knows losses as functions and an optimizer. Knows no model, no data and no schedule.
 
-import { noGrad, scope, type Tensor, valueAndGrad } from "@diffmamba/tensor";
+import { isHalf, noGrad, scope, type Tensor, valueAndGrad } from "@diffmamba/tensor";
 import type { AdamW, StepOptions } from "./adamw.js";
 import type { LossScale } from "./lossScale.js";
 
@@ -17,13 +17,11 @@ export interface TrainStepResult {
   readonly norm: Tensor;
 }
 
-const isHalf = ({ dtype }: Tensor) => dtype === "bf16" || dtype === "f16";
-
 /** Gradients as the sums of a step's parts begin: half as wide ones in f32. Those given are used up. */
 const asSums = (gradients: readonly Tensor[]): Tensor[] =>
   noGrad(() =>
     gradients.map((gradient) => {
-      if (!isHalf(gradient)) return gradient;
+      if (!isHalf(gradient.dtype)) return gradient;
       const wide = gradient.cast("f32");
       gradient.dispose();
       return wide;

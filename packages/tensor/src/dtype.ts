@@ -25,7 +25,7 @@ export function isFloat(dtype: DType): boolean {
 }
 
 /** True for the floats of 16 bits. */
-export function isHalf(dtype: DType | undefined): boolean {
+export function isHalf(dtype: DType | undefined): dtype is "bf16" | "f16" {
   return dtype === "bf16" || dtype === "f16";
 }
 

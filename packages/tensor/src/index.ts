@@ -11,7 +11,16 @@ export {
   setCurrentDevice,
   tensor,
 } from "./device.js";
-export { bytesPerElement, type DType, dtypes, type HostTensor, isFloat, type TypedArray, typedArray } from "./dtype.js";
+export {
+  bytesPerElement,
+  type DType,
+  dtypes,
+  type HostTensor,
+  isFloat,
+  isHalf,
+  type TypedArray,
+  typedArray,
+} from "./dtype.js";
 export * from "./errors.js";
 export { type GradOptions, grad, valueAndGrad } from "./grad.js";
 export * from "./half.js";

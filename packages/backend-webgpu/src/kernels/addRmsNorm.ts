@@ -1,7 +1,7 @@
 // Layer: WebGPU kernels. A residual sum with its RMSNorm, and its gradient: how rows are shared out over threads.
 // Knows layouts and the shaders' parameters. Knows no formula.
 
-import { type Kernels, sizeOf, type View } from "@diffmamba/tensor";
+import { isHalf, type Kernels, sizeOf, type View } from "@diffmamba/tensor";
 import { type Dispatch, f32, type KernelContext } from "../context.js";
 import { copyKernels } from "./copy.js";
 import { canBeDeferred } from "./matmulNormed.js";
@@ -12,21 +12,19 @@ type AddRmsNorm = Pick<Kernels, "addRmsNorm" | "addRmsNormBackward">;
 /** Registers for items of a row: forward holds the sum; backward that, its slope, and a sum over rows. */
 const MOST_HELD = { forward: 8, backward: 4 };
 
-const isHalf = ({ dtype }: View): boolean => dtype === "bf16" || dtype === "f16";
-
 export const addRmsNormKernels = (context: KernelContext): Required<AddRmsNorm> => {
   const { copy, fill } = copyKernels(context);
 
   /** An f32 view with the values of `view`: itself, or a copy of half precision. */
   const widened = (view: View): View => {
-    if (!isHalf(view)) return view;
+    if (!isHalf(view.dtype)) return view;
     const wide = context.temporary(view.shape);
     copy(view, wide);
     return wide;
   };
 
   /** Where to write f32: `view` itself, or a temporary, of which `narrow` becomes a copy in the end. */
-  const target = (view: View): View => (isHalf(view) ? context.temporary(view.shape) : view);
+  const target = (view: View): View => (isHalf(view.dtype) ? context.temporary(view.shape) : view);
   const narrow = (wide: View, view: View): void => {
     if (wide !== view) copy(wide, view);
   };

@@ -5,7 +5,7 @@
 import {
   type Backend,
   type Device,
-  type DType,
+  isHalf,
   type PrimitiveKernels,
   sizeOf,
   ValueError,
@@ -77,8 +77,6 @@ function aligned({ view, outer, inner, contiguous, pitch, batchStride }: Operand
 }
 
 const use = (view: View, vec: boolean): BufferUse => (vec ? { view, vec: 4 } : view);
-
-const isHalf = (dtype: DType): boolean => dtype === "bf16" || dtype === "f16";
 
 const tunings = new WeakMap<KernelContext, MatmulTuning>();
 

@@ -6,20 +6,16 @@ import type { View } from "@diffmamba/tensor";
 import type { KernelContext, KernelLimits } from "../context.js";
 import { type ProductSize, type Split, splitAlong } from "./matmulPlan.js";
 import { BLOCK, BLOCK_HALVES, SPLIT_BYTES, splitShaders, THREADS, TILE } from "./matmulSplitShader.js";
-import type { OperandLayout } from "./matmulTile.js";
+import type { MatrixOperand } from "./matmulSubgroup.js";
 import { joiningConstants } from "./rows.js";
 
 /** Parts of an operand whose largest element is found by itself. */
 const PARTS = 512;
 
-/** An operand as {@link splitProduct} sees it, all in elements: its outer axis is the one that the product keeps. */
-export interface SplitOperand {
-  readonly view: View;
-  readonly contiguous: OperandLayout["contiguous"];
+/** An operand as {@link splitProduct} sees it: its outer axis is the one that the product keeps. */
+export interface SplitOperand extends MatrixOperand {
   readonly outer: number;
   readonly inner: number;
-  readonly pitch: number;
-  readonly batchStride: number;
 }
 
 export interface SplitProduct {

@@ -6,7 +6,7 @@ import { type FileSystem, joinPath } from "@diffmamba/files";
 import { memoryFiles } from "@diffmamba/files/memory";
 import { MambaLM, torchBinName } from "@diffmamba/models";
 import { AdamW, decayGroups, unpack } from "@diffmamba/nn";
-import { type Device, IGNORE_INDEX, noGrad, scope, type Tensor, valueAndGrad } from "@diffmamba/tensor";
+import { type Device, IGNORE_INDEX, isHalf, noGrad, scope, type Tensor, valueAndGrad } from "@diffmamba/tensor";
 import {
   type Check,
   check,
@@ -14,7 +14,6 @@ import {
   compareExactly,
   compareValues,
   type FloatType,
-  isHalf,
   tolerances,
 } from "../compare.js";
 import { type Golden, GoldenError, type GoldenFolder, type GoldenRunner, type ModelFolderRunner } from "./golden.js";

@@ -4,8 +4,8 @@
 import { joinPath } from "@diffmamba/files";
 import { isJsonObject, readLooseJson } from "@diffmamba/models";
 import { Build } from "@diffmamba/nn";
-import { type Device, reference } from "@diffmamba/tensor";
-import { assertChecks, type Check, check, type FloatType, isHalf } from "../compare.js";
+import { type Device, isHalf, reference } from "@diffmamba/tensor";
+import { assertChecks, type Check, check, type FloatType } from "../compare.js";
 import { Golden, GoldenError, type GoldenFolder, type GoldenRunner, type ModelFolderRunner } from "./golden.js";
 import { mambaFolderRunner, modelRunner } from "./models.js";
 import { checkModule, knowsModule, type ModuleMeta } from "./modules.js";
