@@ -18,7 +18,7 @@ import type { Addon } from "./addon.js";
 import { ArgumentBuffer } from "./arguments.js";
 import { addressOf, type DeviceProperties, i64, type Launch, longs, pointer } from "./context.js";
 import { Fuser } from "./fuse.js";
-import { createKernels, type Product, type ProductContext } from "./kernels/index.js";
+import { createKernels, keepsTokens, type Product, type ProductContext } from "./kernels/index.js";
 import { type CudaBuffer, Pool } from "./memory.js";
 import { packProduct, productName } from "./products.js";
 import { type KernelTime, totalsOf } from "./profile.js";
@@ -55,6 +55,7 @@ export class CudaBackend implements Backend {
   readonly prefersRecording = true;
   readonly addsBias = true;
   readonly narrowStates = true;
+  readonly keepsTokens = keepsTokens;
   /**
    * Mamba-2: few states are kept, and made again within a chunk in the time that reading more would take. Mamba: states as often as its
    * backward pass starts from one, which saves a second pass over the tokens.

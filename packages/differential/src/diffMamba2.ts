@@ -96,6 +96,14 @@ export class DiffMamba2 extends Mixer {
     return this.inner.initialState(batch, dtype);
   }
 
+  override defer(state: MixerState, count: Tensor): MixerState {
+    return this.inner.defer(state, count);
+  }
+
+  override settle(state: MixerState): void {
+    this.inner.settle(state);
+  }
+
   /** The two branches' tensors, as two mixers would have them: rows, channels and heads of each. */
   protected override publishedChildren(): [string, Mixer | RMSNorm][] {
     return this.subln ? [["subln", this.subln]] : [];

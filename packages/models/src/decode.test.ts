@@ -1,10 +1,11 @@
 // Layer: models, tests of decoding on the device: the tokens, states and ends of decoding by the host.
 import { type Device, reference } from "@diffmamba/tensor";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { ModelConfig } from "./config.js";
 import { complete, type GenerateOptions, generate } from "./generate.js";
 import { MambaLM } from "./model.js";
 import { prefill } from "./prefill.js";
+import { relativeError } from "./tiny.testing.js";
 
 const sizes: Partial<ModelConfig> = {
   ...{ vocabSize: 26, dModel: 16, nLayers: 2, dState: 8, headDim: 8, chunkSize: 4 },
@@ -109,5 +110,55 @@ describe("decoding on the device", () => {
   it("says so where the logits are no numbers", async () => {
     model.parameters()[0].fillInPlace(Number.NaN);
     await expect(complete(model, rows, { onDevice: true })).rejects.toThrow("no token can be drawn for row 0");
+  });
+
+  describe("with tokens kept beside the states", () => {
+    /** Lets the backend ask for it, with room for so many tokens, and counts the tokens of the kernel and the settled states. */
+    function keeping(tokens: number) {
+      Object.defineProperty(device.backend, "keepsTokens", { value: () => tokens });
+      const kernels = device.backend.kernels as Required<typeof device.backend.kernels>;
+      return { deferred: vi.spyOn(kernels, "ssdDeferred"), settled: vi.spyOn(kernels, "ssdSettle") };
+    }
+
+    it.each([
+      ["diffmamba2", "f32"],
+      ["mamba2", "bf16"],
+      ["diffmamba2e", "f16"],
+    ] as const)("draws the same: %s, states in %s", async (variant, stateDtype) => {
+      using own = MambaLM.create({ ...sizes, variant, dHasHeadDim: true }, { device, seed: 3 });
+      // A state of 16 bits is rounded at other times: only without that are all tokens the same.
+      const options = { maxTokens: 11, seed: 5, ...(stateDtype === "f32" ? {} : { stateDtype, maxTokens: 3 }) };
+      const before = await complete(own, rows, { ...options, onDevice: true });
+      const { deferred, settled } = keeping(4);
+      const { host, onDevice } = await both(options, rows, own);
+      expect(onDevice).toEqual(before);
+      expect(onDevice).toEqual(host);
+      // Called once by the first step, and once when the others are recorded.
+      expect(deferred).toHaveBeenCalledTimes(2 * own.backbone.mixers.length);
+      expect(settled).toHaveBeenCalledTimes(own.backbone.mixers.length);
+    });
+
+    it.each([3, 4, 5])("leaves a state that is kept whole after %i tokens, also when stopped there", async (tokens) => {
+      using apart = await prefill(model, rows[0]);
+      const [{ tokens: drawn }] = await complete(model, apart, { maxTokens: tokens, keep: true, onDevice: true });
+      const { deferred } = keeping(2);
+      using state = await prefill(model, rows[0]);
+      for await (const { step } of generate(model, state, { keep: true, onDevice: true }))
+        if (step + 1 === tokens) break;
+      expect(deferred).toHaveBeenCalled();
+      expect(state.tokens).toEqual([[...rows[0], ...drawn]]);
+      for (const [i, tensor] of state.state.flat().entries()) {
+        const [found, wanted] = await Promise.all([tensor.data(), apart.state.flat()[i].data()]);
+        expect(relativeError(found, wanted)).toBeLessThan(1e-5);
+      }
+    });
+
+    it("leaves mixers alone that have no such scan", async () => {
+      using own = MambaLM.create({ ...sizes, variant: "diffs6mamba2" }, { device, seed: 3 });
+      const { deferred } = keeping(4);
+      const { host, onDevice } = await both({ maxTokens: 6 }, rows, own);
+      expect(onDevice).toEqual(host);
+      expect(deferred).not.toHaveBeenCalled();
+    });
   });
 });

@@ -1,10 +1,12 @@
 // Decoding on the device: a step reads the tokens that the step before drew, and draws the next, without the host. It is recorded and
-// replayed where the backend can; only the tokens are read back, and the next step may be under way meanwhile.
+// replayed where the backend can; only the tokens are read back, and the next step may be under way meanwhile. Where the backend would keep
+// tokens beside the states of scans, as of many rows on a GPU, they are taken in some at a time, and all of them in the end.
 // Knows the model's step, the state and the drawing of tokens. Knows no text and no end of a row.
 
 import { streamKey } from "@diffmamba/random";
 import { replaceState } from "@diffmamba/ssm";
 import { keep, noGrad, type Recorded, sample, scope, type Tensor, ValueError } from "@diffmamba/tensor";
+import type { ModelState } from "./backbone.js";
 import type { MambaLM } from "./model.js";
 import type { PromptState } from "./promptState.js";
 import { type Draw, type SamplingOptions, samplerStream } from "./sampling.js";
@@ -36,10 +38,17 @@ export class DeviceDecoder {
   /** () each: what is added to positions, and the least token that can be read. */
   readonly #one: Tensor;
   readonly #zero: Tensor;
+  /** () i32: tokens that were kept beside the states; see {@link Mixer.defer}. */
+  readonly #count: Tensor;
+  /** The state's own tensors, with what is kept beside them. */
+  readonly #states: ModelState;
   #steps = 0;
   #recorded: Recorded<Drawn> | undefined;
 
-  /** The state stays the caller's, and is advanced in place. The model must be in evaluation mode. @throws ValueError */
+  /**
+   * The state stays the caller's, and is advanced in place; until {@link dispose} it may be behind. The model must be in evaluation mode.
+   * @throws BackendError where there is no memory
+   */
   constructor(
     readonly model: MambaLM,
     readonly state: PromptState,
@@ -58,6 +67,8 @@ export class DeviceDecoder {
     this.#tokens = keep(device.zeros([batch, 1], "i32"));
     this.#one = integers([1], []);
     this.#zero = integers([0], []);
+    this.#count = integers([0], []);
+    this.#states = model.backbone.mixers.map((mixer, i) => mixer.defer(state.state[i], this.#count));
   }
 
   /** Draws the first token from the logits of the state. */
@@ -85,11 +96,12 @@ export class DeviceDecoder {
 
   #step(): Drawn {
     const { model, state } = this;
-    const result = model.run(this.#tokens, { initialState: state.state, replacesState: true });
-    for (const [i, mixer] of state.state.entries()) replaceState(mixer, result.state[i]);
+    const result = model.run(this.#tokens, { initialState: this.#states, replacesState: true });
+    for (const [i, mixer] of this.#states.entries()) replaceState(mixer, result.state[i]);
     const { hidden } = result;
     state.logits.assign(model.vocabulary.logits(hidden.reshape(state.batch, hidden.dim(-1))));
     this.#positions.addInPlace(this.#one);
+    if (this.#defers) this.#count.addInPlace(this.#one);
     return this.#draw();
   }
 
@@ -123,8 +135,21 @@ export class DeviceDecoder {
     };
   }
 
+  get #defers(): boolean {
+    return this.#states.some((mixer, i) => mixer !== this.state.state[i]);
+  }
+
+  /** Makes the state that was given whole, and frees everything else. */
   dispose(): void {
-    this.#recorded?.dispose();
-    for (const tensor of [this.#keys, this.#positions, this.#tokens, this.#one, this.#zero]) tensor.dispose();
+    try {
+      if (this.#defers) for (const [i, mixer] of this.model.backbone.mixers.entries()) mixer.settle(this.#states[i]);
+    } finally {
+      this.#recorded?.dispose();
+      for (const [i, mixer] of this.#states.entries()) {
+        for (const tensor of mixer.slice(this.state.state[i].length)) tensor.dispose();
+      }
+      const own = [this.#keys, this.#positions, this.#tokens, this.#one, this.#zero, this.#count];
+      for (const tensor of own) tensor.dispose();
+    }
   }
 }

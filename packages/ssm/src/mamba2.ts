@@ -2,7 +2,21 @@
 // Knows parameters and routines. Knows no model and no block around it.
 
 import { Build, Derived, type Initializer, init, Linear, type Parameter, RMSNorm } from "@diffmamba/nn";
-import { concat, rmsNorm, ssdScan, type Tensor } from "@diffmamba/tensor";
+import {
+  concat,
+  type KeptTokens,
+  keep,
+  keptTokens,
+  noGrad,
+  rmsNorm,
+  type SequenceOptions,
+  type SsdTensors,
+  scope,
+  ssdDeferred,
+  ssdScan,
+  ssdSettle,
+  type Tensor,
+} from "@diffmamba/tensor";
 import { CausalConv1d } from "./conv.js";
 import { type DtRange, dtBias, logUniform } from "./init.js";
 import {
@@ -153,20 +167,17 @@ export class Mamba2 extends Mixer {
     const [xs, B, C] = conv.y.split([dSsm, shared, shared]);
     const heads = (tensor: Tensor) => tensor.reshape(batch, length, nHeads, headDim);
     const groups = (tensor: Tensor) => tensor.reshape(batch, length, nGroups, dState);
-    const scan = ssdScan(
-      {
-        x: heads(xs),
-        dt,
-        A: this.#decay.get(this, x, [this.aLog], () => this.aLog.exp().neg()),
-        B: groups(B),
-        C: groups(C),
-        D: this.d.size === nHeads ? this.d : this.d.reshape(nHeads, headDim),
-        ...(norm === undefined && { z: heads(z) }),
-        dtBias: this.dtBias,
-        initialState: initialState?.[1] ?? this.learnedState?.expand(batch, nHeads, headDim, dState),
-      },
-      { ...chunks(this.chunkSize), dtLimit: this.dtLimit, ...sequence },
-    );
+    const inputs = {
+      x: heads(xs),
+      dt,
+      A: this.#decay.get(this, x, [this.aLog], () => this.aLog.exp().neg()),
+      B: groups(B),
+      C: groups(C),
+      D: this.d.size === nHeads ? this.d : this.d.reshape(nHeads, headDim),
+      ...(norm === undefined && { z: heads(z) }),
+      dtBias: this.dtBias,
+    };
+    const scan = this.#scan(inputs, initialState, sequence);
     const flat = scan.y.reshape(batch, length, dSsm);
     const gated =
       norm === undefined
@@ -178,7 +189,22 @@ export class Mamba2 extends Mixer {
             eps: norm.eps,
           });
     const y = dMlp === 0 ? gated : concat([z0.silu().mul(x0), gated]);
-    return { y, state: [conv.finalState, scan.finalState] };
+    return { y, state: [conv.finalState, ...scan.state] };
+  }
+
+  /** y, and all of the state but the convolution's. */
+  #scan(inputs: SsdTensors, before: MixerState | undefined, sequence: SequenceOptions): MixerResult {
+    const { dtLimit, nHeads, headDim, dState } = this;
+    const kept = keptOf(before);
+    if (before !== undefined && kept !== undefined) {
+      const [, initialState, ...beside] = before;
+      const y = ssdDeferred({ ...inputs, initialState }, kept, { dtLimit, ...sequence });
+      return { y, state: [initialState, ...beside].map((tensor) => tensor.alias()) };
+    }
+    const initialState = before?.[1] ?? this.learnedState?.expand(inputs.x.dim(0), nHeads, headDim, dState);
+    const options = { ...chunks(this.chunkSize), dtLimit, ...sequence };
+    const { y, finalState } = ssdScan({ ...inputs, initialState }, options);
+    return { y, state: [finalState] };
   }
 
   override initialState(batch: number, dtype?: StateDType): MixerState {
@@ -192,4 +218,25 @@ export class Mamba2 extends Mixer {
     if (this.learnedState !== undefined) state[1].assign(this.learnedState);
     return state;
   }
+
+  override defer(state: MixerState, count: Tensor): MixerState {
+    const { nHeads: heads, headDim, nGroups: groups, dState } = this;
+    const shape = { batch: state[1].dim(0), heads, headDim, groups, dState };
+    const places = count.device.backend.keepsTokens?.(shape) ?? 0;
+    if (places === 0) return state;
+    const { x, B, steps } = scope(() => keptTokens(shape, places, this.conv1d.weight.compute.dtype, count));
+    return [...state, ...[x, B, steps].map((tensor) => keep(tensor)), count];
+  }
+
+  override settle(state: MixerState): void {
+    const kept = keptOf(state);
+    if (kept !== undefined) noGrad(() => scope(() => ssdSettle(state[1], this.aLog.exp().neg(), kept)));
+  }
+}
+
+/** What {@link Mamba2.defer} has put beside a state. */
+function keptOf(state: MixerState | undefined): KeptTokens | undefined {
+  if (state === undefined || state.length <= 2) return undefined;
+  const [, , x, B, steps, count] = state;
+  return { x, B, steps, count };
 }

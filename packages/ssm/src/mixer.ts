@@ -7,7 +7,7 @@ import { type DType, keep, noGrad, type SequenceOptions, scope, type Tensor } fr
 
 /**
  * What the states of scans are kept in between tokens. "f32" (f64 in a model of f64) is exact. 16 bits are half of the memory, and of the
- * bytes that a token of many rows is bound by; each token then rounds the state once, to 8 bits of it in bf16 and 11 in f16, while all
+ * bytes that a token of many rows is bound by; each token then rounds the state once (with {@link Mixer.defer} every so many tokens), to 8 bits of it in bf16 and 11 in f16, while all
  * arithmetic stays in f32. state-spaces/mamba keeps states in the model's type: in bf16 where that is bf16.
  */
 export type StateDType = "f32" | "bf16" | "f16";
@@ -36,6 +36,19 @@ export abstract class Mixer extends Module {
 
   /** The state before any token, for `batch` rows, the scans' kept in `dtype`. The caller owns it. */
   abstract initialState(batch: number, dtype?: StateDType): MixerState;
+
+  /**
+   * The state, with places beside it for tokens that its scans have not taken in, where the backend would keep some
+   * (`Backend.keepsTokens`); else the state itself. For decoding, outside a tape: a {@link run} of one token that is given it leaves the
+   * scans' states as they were some tokens ago. `count` () i32, 0 at first, is the caller's, who adds 1 after each token. The further
+   * tensors are the caller's to dispose of, after {@link settle}.
+   */
+  defer(state: MixerState, _count: Tensor): MixerState {
+    return state;
+  }
+
+  /** The scans' states in what {@link defer} gave are, in place, those after all tokens. The count is then to be set to 0. */
+  settle(_state: MixerState): void {}
 
   /** x (B, L, D) -> (B, L, D) */
   forward(x: Tensor, options: MixerOptions = {}): Tensor {

@@ -3,7 +3,7 @@
 // Knows shapes and element types. Knows no Tensor, no tape, no scope, and no backend by name.
 
 import type { DType } from "./dtype.js";
-import type { RoutineKernels } from "./routineKernels.js";
+import type { RoutineKernels, SsdShape } from "./routineKernels.js";
 import type { BackendBuffer, View } from "./view.js";
 
 /** Elementwise functions of one argument. `erf` is the error function, `softplus` log(1 + e^x). */
@@ -120,6 +120,11 @@ export interface Backend {
    * made of it in f32. Elsewhere it is widened before and rounded after.
    */
   readonly narrowStates?: boolean;
+  /**
+   * How many tokens `ssdDeferred` best keeps beside states of these sizes, up to what its kernel takes; 0 where each token is better
+   * taken in at once. Absent where it never pays. Asked by who decodes; the kernel itself may be there all the same.
+   */
+  readonly keepsTokens?: (shape: SsdShape) => number;
   /** Whether `matmul` takes a bias. Elsewhere it is added by a pass of its own. */
   readonly addsBias?: boolean;
   /** True where time is dearer than memory: outputs that backward could have made again are held for it instead. */

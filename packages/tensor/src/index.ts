@@ -50,6 +50,7 @@ export {
   softmax,
   softmaxCrossEntropy,
 } from "./ops/softmaxCrossEntropy.js";
+export { type KeptTokens, keptTokens, ssdDeferred, ssdSettle } from "./ops/ssdDeferred.js";
 export { type SsdInputs as SsdTensors, type SsdOptions as SsdCallOptions, ssdScan } from "./ops/ssdScan.js";
 export { concat } from "./ops/views.js";
 export { recompute } from "./recompute.js";

@@ -13,7 +13,10 @@ import type { Tensor } from "./tensor.js";
 import type { View } from "./view.js";
 
 /** The routines that a {@link RoutineSpec} describes; the others have calls of their own. */
-type SpecName = Exclude<keyof RoutineKernels, `${string}Backward` | "addRmsNorm" | "sample" | "adamw" | "globalNorm">;
+type SpecName = Exclude<
+  keyof RoutineKernels,
+  `${string}Backward` | "addRmsNorm" | "ssdDeferred" | "ssdSettle" | "sample" | "adamw" | "globalNorm"
+>;
 
 /** What a routine demands of one input. */
 export interface InputRule {

@@ -83,6 +83,28 @@ export interface SsdOptions {
   readonly dtLimit: readonly [number, number];
 }
 
+/** Sizes of a Mamba-2 scan's states, (B, H, P, N), and the groups of its tokens. */
+export interface SsdShape {
+  readonly batch: number;
+  readonly heads: number;
+  readonly headDim: number;
+  readonly groups: number;
+  readonly dState: number;
+}
+
+/** A state of some tokens ago, and the tokens that it has not taken in; all contiguous. */
+export interface SsdKept {
+  /** (B, H, P, N), also bf16 or f16; changed in place. */
+  readonly initialState: View;
+  /** (B, K, H, P) and (B, K, G, N), of the type of the tokens. */
+  readonly keptX: View;
+  readonly keptB: View;
+  /** (B, K, H), dt after bias, softplus and limits. */
+  readonly keptSteps: View;
+  /** () i32; the first `count` modulo K of the K places are filled, the others hold anything. */
+  readonly count: View;
+}
+
 export interface RmsNormOptions {
   readonly eps: number;
   /** Channels that share one mean square; divides D. */
@@ -179,6 +201,18 @@ export interface RoutineKernels {
     outputs: Gradients<"x" | "dt" | "A" | "B" | "C" | "D" | "z" | "dtBias" | "initialState">,
     options: SsdOptions,
   ): void;
+  /**
+   * A single token (L = 1, no packing, no padding) after c = `count` modulo K kept ones. With a_s the sum of step A over the tokens
+   * after s, a over all of them, and the token itself as number c: y = (e^a S C + sum_s e^(a_s) (C . B_s) step_s x_s + D x) silu(z).
+   * Its x, B and step go to place c; where c + 1 = K, S becomes e^a S + sum_s e^(a_s) step_s x_s B_s^T. The count stays.
+   */
+  ssdDeferred(
+    inputs: Omit<SsdInputs, keyof SequenceInputs> & SsdKept,
+    outputs: { readonly y: View },
+    options: Omit<SsdOptions, "chunkSize">,
+  ): void;
+  /** S becomes e^a S + sum_s e^(a_s) step_s x_s B_s^T over the tokens that are kept. */
+  ssdSettle(inputs: SsdKept & { readonly A: View }): void;
   /** x, z, y: (R, D) rows; weight: (D,); rstd (saved): (R, D / groupSize). */
   rmsNorm(
     inputs: { readonly x: View; readonly weight: View; readonly z?: View },

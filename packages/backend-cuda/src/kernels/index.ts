@@ -10,9 +10,11 @@ import { normKernels } from "./norms.js";
 import { optimizerKernels } from "./optimizer.js";
 import { reduceKernels } from "./reduce.js";
 import { selectiveScanKernels } from "./selectiveScan.js";
+import { ssdDeferredKernels } from "./ssdDeferred.js";
 import { ssdKernels } from "./ssdScan.js";
 
 export type { Product, ProductContext } from "./matmul.js";
+export { keepsTokens } from "./ssdDeferred.js";
 
 export const createKernels = (context: ProductContext): Kernels => ({
   ...elementwiseKernels(context),
@@ -25,4 +27,5 @@ export const createKernels = (context: ProductContext): Kernels => ({
   ...optimizerKernels(context),
   ...selectiveScanKernels(context),
   ...ssdKernels(context),
+  ...ssdDeferredKernels(context),
 });

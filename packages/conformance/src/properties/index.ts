@@ -2,6 +2,7 @@
 // Knows the lists of properties. Knows no property.
 
 import { compositionProperties } from "./compositions.js";
+import { deferredTokenProperties } from "./deferredTokens.js";
 import { markovProperties } from "./markov.js";
 import { narrowStateProperties } from "./narrowStates.js";
 import { productProperties } from "./products.js";
@@ -14,6 +15,7 @@ import { valueProperties } from "./values.js";
 export const properties: readonly Property[] = [
   ...sequenceProperties,
   ...narrowStateProperties,
+  ...deferredTokenProperties,
   ...compositionProperties,
   ...productProperties,
   ...recordingProperties,

@@ -27,9 +27,9 @@ import {
 } from "../compare.js";
 import { equality, type Property } from "./property.js";
 
-type Narrow = "bf16" | "f16";
+export type Narrow = "bf16" | "f16";
 
-const narrowTypes: readonly Narrow[] = ["bf16", "f16"];
+export const narrowTypes: readonly Narrow[] = ["bf16", "f16"];
 
 /** Bits of the significand that are stored, and the exponent of the least normal number. */
 const forms: Readonly<Record<Narrow, { readonly bits: number; readonly least: number }>> = {
@@ -89,7 +89,7 @@ function halfUlp(x: number, { bits, least }: { readonly bits: number; readonly l
 }
 
 /** Passes where every number is the wide one rounded to nearest; the wide one may itself be off by a few roundings in f32. */
-function compareRounded(name: string, actual: HostTensor, wide: HostTensor, type: Narrow): Check {
+export function compareRounded(name: string, actual: HostTensor, wide: HostTensor, type: Narrow): Check {
   if (actual.dtype !== type) return check(name, false, `it is ${actual.dtype}`);
   const [found, exact] = [decode(actual).data, decode(wide).data];
   for (let i = 0; i < exact.length; i++) {

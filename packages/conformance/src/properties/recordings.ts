@@ -12,6 +12,7 @@ import {
   rmsNorm,
   scope,
   selectiveScan,
+  ssdDeferred,
   ssdScan,
   type Tensor,
 } from "@diffmamba/tensor";
@@ -64,8 +65,9 @@ function around(noise: Noise, rows: number, dtype: DType, convolved: number, pac
   };
 }
 
-const mamba2: Kind = {
-  name: "Mamba-2",
+/** `places`: for tokens beside the state, where the backend has a kernel that keeps some; else, and with 0, none are kept. */
+const mamba2 = (name: string, places: number): Kind => ({
+  name,
   make(noise, rows, dtype, stateType) {
     const convolved = INNER + 2 * N;
     const all = around(noise, rows, dtype, convolved, INNER + convolved + HEADS);
@@ -73,20 +75,30 @@ const mamba2: Kind = {
     const state = noise([rows, HEADS, P, N], 1, stateType);
     const [gate, skip] = [noise([INNER], 1, dtype), noise([HEADS], 1)];
     const A = noise([HEADS], 0.1, "f32", -1);
+    const one = noise([], 0, "i32", 1);
+    const beside = places > 0 &&
+      x.device.backend.kernels.ssdDeferred !== undefined && {
+        x: noise([rows, places, HEADS, P], 1, dtype),
+        B: noise([rows, places, 1, N], 1, dtype),
+        steps: noise([rows, places, HEADS], 1),
+        count: noise([], 0, "i32"),
+      };
     const step = () => {
       const { sum, normed } = addRmsNorm(x, y, normWeight, { eps: 1e-5 });
       const [z, xBC, dt] = linear(normed, inWeight).split([INNER, convolved, HEADS]);
       const conv = causalConv1d(xBC, filter, { bias, initialState: convState, replacesState: true });
       const [xs, B, C] = conv.y.split([INNER, N, N]);
       const heads = { x: xs.reshape(rows, 1, HEADS, P), B: B.reshape(rows, 1, 1, N), C: C.reshape(rows, 1, 1, N) };
-      const scan = ssdScan({ ...heads, dt, A, D: skip, dtBias: skip, initialState: state }, { replacesState: true });
-      const gated = rmsNorm(scan.y.reshape(rows, 1, INNER), gate, { gate: z, eps: 1e-5 });
+      const inputs = { ...heads, dt, A, D: skip, dtBias: skip, initialState: state };
+      const scanned = beside ? ssdDeferred(inputs, beside) : ssdScan(inputs, { replacesState: true }).y;
+      if (beside) beside.count.addInPlace(one);
+      const gated = rmsNorm(scanned.reshape(rows, 1, INNER), gate, { gate: z, eps: 1e-5 });
       y.assign(linear(gated, outWeight));
       x.assign(sum);
     };
     return { kept: { x, y, convState, state }, step };
   },
-};
+});
 
 const mamba: Kind = {
   name: "Mamba",
@@ -145,12 +157,15 @@ function recordedToken(kind: Kind, rows: number, stateType: DType): Property {
   return { name, dtypes: ["f32", "bf16", "f16"], run };
 }
 
-export const recordingProperties: readonly Property[] = [mamba2, mamba].flatMap((kind) =>
-  (
-    [
-      [1, "bf16"],
-      [5, "f32"],
-      [40, "bf16"],
-    ] as const
-  ).map(([rows, stateType]) => recordedToken(kind, rows, stateType)),
+const layers: readonly (readonly [Kind, number, DType])[] = [
+  ...[mamba2("Mamba-2", 0), mamba].flatMap((kind) => [
+    [kind, 1, "bf16"] as const,
+    [kind, 5, "f32"] as const,
+    [kind, 40, "bf16"] as const,
+  ]),
+  [mamba2("Mamba-2 that takes two tokens at a time into its state", TOKENS), 40, "bf16"],
+];
+
+export const recordingProperties: readonly Property[] = layers.map(([kind, rows, stateType]) =>
+  recordedToken(kind, rows, stateType),
 );

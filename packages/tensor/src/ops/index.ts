@@ -38,5 +38,5 @@ const files = [
   sample,
 ];
 
-/** Every op there is. */
+/** Every op there is. `ssdDeferred` is none of its own: it is another way to compute `ssdScan`, which a backend may lack. */
 export const opSpecs: readonly OpSpec[] = files.flatMap((file) => [...file.specs]);

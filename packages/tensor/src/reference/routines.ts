@@ -10,6 +10,7 @@ import { rmsNorm, rmsNormBackward } from "./rmsNorm.js";
 import { sample } from "./sample.js";
 import { selectiveScan, selectiveScanBackward } from "./selectiveScan.js";
 import { softmaxCrossEntropy, softmaxCrossEntropyBackward } from "./softmaxCrossEntropy.js";
+import { ssdDeferred, ssdSettle } from "./ssdDeferred.js";
 import { ssdScan } from "./ssdScan.js";
 import { ssdScanBackward } from "./ssdScanBackward.js";
 
@@ -21,6 +22,8 @@ export const routines: RoutineKernels = {
   selectiveScanBackward,
   ssdScan,
   ssdScanBackward,
+  ssdDeferred,
+  ssdSettle,
   rmsNorm,
   rmsNormBackward,
   addRmsNorm,
