@@ -16,13 +16,17 @@ const LEAST_ROWS = 9;
 /** Sizes of the state that there are kernels for. */
 const STATES = [64, 128];
 /** Channels of a block at most; each eight of its lanes have two. */
-const MOST_CHANNELS = 64;
+export const DEFERRED_CHANNELS = 64;
 const THREADS_PER_CHANNEL = 4;
+/** Threads of such a block. */
+export const DEFERRED_THREADS = DEFERRED_CHANNELS * THREADS_PER_CHANNEL;
+/** Threads that a multiprocessor has at once, about. */
+const RESIDENT_THREADS = 1024;
 
 /** Channels that a block takes: heads of one group, or a part of one head. Undefined where the kernel does not take the sizes. */
 function channelsOf({ heads, headDim, groups, dState }: SsdShape): number | undefined {
   const ofGroup = (heads / groups) * headDim;
-  for (let channels = STATES.includes(dState) ? MOST_CHANNELS : 0; channels > 0; channels -= 8) {
+  for (let channels = STATES.includes(dState) ? DEFERRED_CHANNELS : 0; channels > 0; channels -= 8) {
     const fits = headDim % channels === 0 || (channels % headDim === 0 && headDim % 8 === 0);
     if (fits && ofGroup % channels === 0) return channels;
   }
@@ -35,7 +39,7 @@ export function keepsTokens(shape: SsdShape): number {
 }
 
 /** @throws BackendError where the kernel does not take the sizes */
-function launchOf(op: "ssd_deferred" | "ssd_settle", { initialState, keptX, keptB }: SsdKept) {
+function launchOf(context: KernelContext, op: "ssd_deferred" | "ssd_settle", { initialState, keptX, keptB }: SsdKept) {
   const [batch, heads, headDim, dState] = initialState.shape;
   const [, kept, groups] = keptB.shape;
   const channels = channelsOf({ batch, heads, headDim, groups, dState });
@@ -47,12 +51,15 @@ function launchOf(op: "ssd_deferred" | "ssd_settle", { initialState, keptX, kept
         "memory that begins at a multiple of 16 bytes.",
     );
   }
+  const block = channels * THREADS_PER_CHANNEL;
+  const ahead = context.device.multiprocessors * Math.floor(RESIDENT_THREADS / block);
   return {
     kernel: `${op}_${typesOf(keptX, initialState)}_${dState}`,
     grid: [(heads * headDim) / channels, batch] as const,
-    block: channels * THREADS_PER_CHANNEL,
+    block,
     overlap: true,
     sizes: [heads, headDim, groups, kept].map(i32),
+    last: [ahead, dState].map(i32),
   };
 }
 
@@ -73,7 +80,7 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
   return {
     ssdDeferred: (inputs, { y }, { dtSoftplus, dtLimit }) => {
       const { x, dt, A, D, z, dtBias } = inputs;
-      const { sizes, ...launch } = launchOf("ssd_deferred", inputs);
+      const { sizes, last, ...launch } = launchOf(context, "ssd_deferred", inputs);
       const [B, C] = [aligned(inputs.B), aligned(inputs.C)];
       context.launch({
         ...launch,
@@ -87,12 +94,13 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
           i32(dtSoftplus),
           f32(dtLimit[0]),
           f32(dtLimit[1]),
+          ...last,
         ],
       });
     },
 
     ssdSettle: (inputs) => {
-      const { sizes, ...launch } = launchOf("ssd_settle", inputs);
+      const { sizes, last, ...launch } = launchOf(context, "ssd_settle", inputs);
       const absent = (count: number) => Array.from({ length: count }, () => pointer(undefined));
       const zeros = (count: number) => Array.from({ length: count }, () => i32(0));
       context.launch({
@@ -106,6 +114,7 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
           ...zeros(6),
           ...sizes,
           ...zeros(4),
+          ...last,
         ],
       });
     },
