@@ -7,8 +7,9 @@ import { type DType, keep, noGrad, type SequenceOptions, scope, type Tensor } fr
 
 /**
  * What the states of scans are kept in between tokens. "f32" (f64 in a model of f64) is exact. 16 bits are half of the memory, and of the
- * bytes that a token of many rows is bound by; each token then rounds the state once (with {@link Mixer.defer} every so many tokens), to 8 bits of it in bf16 and 11 in f16, while all
- * arithmetic stays in f32. state-spaces/mamba keeps states in the model's type: in bf16 where that is bf16.
+ * bytes that a token of many rows is bound by; each token, or with {@link Mixer.defer} every so many, then rounds the state once, to 8 bits
+ * of it in bf16 and 11 in f16, while all arithmetic stays in f32. state-spaces/mamba keeps states in the model's type: in bf16 where that
+ * is bf16.
  */
 export type StateDType = "f32" | "bf16" | "f16";
 
