@@ -99,7 +99,7 @@ export class DeviceDecoder {
     const result = model.run(this.#tokens, { initialState: this.#states, replacesState: true });
     for (const [i, mixer] of this.#states.entries()) replaceState(mixer, result.state[i]);
     const { hidden } = result;
-    state.logits.assign(model.vocabulary.logits(hidden.reshape(state.batch, hidden.dim(-1))));
+    model.vocabulary.logitsInto(hidden.reshape(state.batch, hidden.dim(-1)), state.logits);
     this.#positions.addInPlace(this.#one);
     if (this.#defers) this.#count.addInPlace(this.#one);
     return this.#draw();

@@ -2,7 +2,7 @@
 // Knows tables and losses. Knows no backbone and no file.
 
 import { Build, Dropout, init, Module, type Parameter } from "@diffmamba/nn";
-import { type CrossEntropyOptions, linear, linearCrossEntropy, type Tensor } from "@diffmamba/tensor";
+import { type CrossEntropyOptions, linear, linearCrossEntropy, linearInto, type Tensor } from "@diffmamba/tensor";
 import type { ModelConfig } from "./config.js";
 
 /** Both ends of a language model. */
@@ -11,6 +11,10 @@ export abstract class Vocabulary extends Module {
   abstract embed(tokens: Tensor): Tensor;
   /** (..., D) -> (..., V): logits, up to a constant per row. */
   abstract logits(hidden: Tensor): Tensor;
+  /** {@link logits} of (B, D) into (B, V), outside a tape, in the type of `out`: f32 or f64, whatever the model computes in. */
+  logitsInto(hidden: Tensor, out: Tensor): void {
+    out.assign(this.logits(hidden));
+  }
   /** (B, L, D) and targets (B, L) i32 -> nats; targets of -100 do not count. */
   abstract loss(hidden: Tensor, targets: Tensor, options?: Pick<CrossEntropyOptions, "reduction">): Tensor;
 }
@@ -41,6 +45,11 @@ export class PlainVocabulary extends Vocabulary {
 
   override logits(hidden: Tensor): Tensor {
     return linear(hidden, this.head.compute);
+  }
+
+  /** Sums of the product as they are: rounded to 16 bits, near logits would become equal. */
+  override logitsInto(hidden: Tensor, out: Tensor): void {
+    linearInto(hidden, this.head.compute, out);
   }
 
   override loss(hidden: Tensor, targets: Tensor, options: Pick<CrossEntropyOptions, "reduction"> = {}): Tensor {

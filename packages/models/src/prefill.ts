@@ -121,10 +121,11 @@ export function readTokens(model: MambaLM, state: PromptState, rows: TokenRows):
       const starts = device.arange(batch).mul(length);
       // A row without tokens gets some other row's vector here, and keeps its logits below.
       const last = hidden.reshape(batch * length, hidden.dim(-1)).gather(starts.add(counts.maximum(1)).sub(1));
-      const logits = model.vocabulary.logits(last).cast(state.logits.dtype);
-      const empty = counts.equal(0).reshape(batch, 1);
       const all = rows.every((row) => row.length > 0);
-      state.logits.assign(all ? logits : empty.where(state.logits, logits));
+      const logits = all ? state.logits : device.empty(state.logits.shape, state.logits.dtype);
+      model.vocabulary.logitsInto(last, logits);
+      const empty = counts.equal(0).reshape(batch, 1);
+      if (!all) state.logits.assign(empty.where(state.logits, logits));
     }),
   );
   state.wasRead(rows);

@@ -33,7 +33,7 @@ export { type CausalConv1dOptions, causalConv1d } from "./ops/causalConv1d.js";
 export { opSpecs } from "./ops/index.js";
 export { scatterAdd } from "./ops/indexing.js";
 export { type LinearCrossEntropyOptions, linearCrossEntropy } from "./ops/linearCrossEntropy.js";
-export { linear } from "./ops/matmul.js";
+export { linear, linearInto } from "./ops/matmul.js";
 export { layerNorm, type RmsNormOptions as RmsNormCallOptions, rmsNorm } from "./ops/norms.js";
 export { dropout, type RandomSource, randomBits, randomMask } from "./ops/random.js";
 export { type SampleOptions as SampleCallOptions, sample } from "./ops/sample.js";

@@ -1,9 +1,11 @@
 // Matrix products: `matmul` with NumPy's broadcasting of leading axes, and `linear`, x W^T with the weight's own gradient layout.
 // Knows shapes, which layouts the kernel takes, and the gradients. Knows no loop.
 
+import { isHalf } from "../dtype.js";
 import { formatShape, ShapeError } from "../errors.js";
 import { broadcastShapes, broadcastTo, reshapeStrides, rowPitch, sizeOf } from "../layout.js";
 import { floats, needsFloat, type OpSpec, sameDevice, sameType } from "../op.js";
+import { expectShape } from "../routine.js";
 import { scope } from "../scope.js";
 import { type GradientSink, noGrad, record } from "../tape.js";
 import type { Tensor } from "../tensor.js";
@@ -103,6 +105,18 @@ function multiply(
 export function multiplyInto(a: Tensor, b: Tensor, out: Tensor, options: { readonly accumulate?: boolean } = {}): void {
   multiply(a, b, out, options);
   out.storage.version++;
+}
+
+/**
+ * out = x W^T, outside a tape: x (R, I), weight (O, I), out (R, O). Where x is bf16 or f16, `out` may be f32: its sums are then not
+ * rounded on the way. @throws ShapeError, DTypeError
+ */
+export function linearInto(x: Tensor, weight: Tensor, out: Tensor): void {
+  check("linearInto", x, weight, -1);
+  sameDevice("linearInto", x, out);
+  expectShape("linearInto", "out", out, [...x.shape.slice(0, -1), weight.dim(0)]);
+  if (!(isHalf(x.dtype) && out.dtype === "f32")) sameType("linearInto", x, out);
+  noGrad(() => scope(() => multiplyInto(x, transpose(weight, 0, 1), out)));
 }
 
 /** All rows of `a`, transposed, times all rows of `b`: the gradient of a weight. (R, M), (R, N) -> (M, N) */
