@@ -12,7 +12,7 @@ namespace diffmamba {
 namespace {
 
 /// How long a read waits on the spot before it becomes a promise: a token's worth of work ends sooner than a thread wakes up.
-constexpr std::chrono::microseconds kPatience{300};
+constexpr std::chrono::microseconds kPatience{1000};
 
 /// A read that became a promise.
 struct PendingRead {
