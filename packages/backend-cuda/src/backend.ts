@@ -182,9 +182,14 @@ export class CudaBackend implements Backend {
     const pool = this.#newPool(true);
     this.#native(() => this.addon.beginCapture(this.#handle));
     this.#recording = true;
+    const held: CudaBuffer[] = [];
     // Tools that watch memory want kernels one by one.
     if (this.options.fuses && this.options.reuse) {
-      this.#fuser = new Fuser(this.properties.multiprocessors, (launch) => this.#launchAlone(launch));
+      const allocate = (bytes: number) => {
+        held.push(pool.allocate(bytes));
+        return held[held.length - 1].address;
+      };
+      this.#fuser = new Fuser(this.properties.multiprocessors, (launch) => this.#launchAlone(launch), allocate);
     }
     this.#pool = pool;
     let failure: unknown;
@@ -197,6 +202,7 @@ export class CudaBackend implements Backend {
     this.#recording = false;
     this.#fuser = undefined;
     this.#pool = this.#main;
+    for (const buffer of held) pool.free(buffer);
     let graph: number | undefined;
     try {
       // Ended also after a failure: until then the stream takes nothing else.

@@ -26,7 +26,14 @@ let kernels: Required<ReturnType<typeof createKernels>>;
 beforeEach(() => {
   next = 2 ** 30;
   emitted = [];
-  fuser = new Fuser(device.multiprocessors, (launch) => emitted.push(launch));
+  fuser = new Fuser(
+    device.multiprocessors,
+    (launch) => emitted.push(launch),
+    (bytes) => {
+      next += Math.ceil(bytes / 512) * 512;
+      return next - Math.ceil(bytes / 512) * 512;
+    },
+  );
   const context = {
     device,
     tf32: false,
@@ -191,7 +198,7 @@ describe("a token's launches", () => {
     expect([24, 28, 32].map((at) => view_.getInt32(at, true))).toEqual([9, 3352, 768]);
     expect([0, 4, 8, 12].map((at) => view_.getInt32(56 + 48 + at, true))).toEqual([9, 1, 1792, 4]);
     expect(view_.getInt32(152, true)).toBe(1536);
-    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(160);
+    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(272);
     emitted = [];
     mamba2(65);
     expect(names()).toEqual([four[0], "conv_step_bf16", ...four.slice(2)]);
@@ -270,5 +277,99 @@ describe("a token's launches", () => {
       strides: [1792, 1792, 1],
     });
     expect(names()).toEqual(["add_norm_product1x2_bf16", "conv_step_bf16"]);
+  });
+
+  describe("of many rows, with a norm of residual sums between two products", () => {
+    const [rows, wide] = [64, 1536];
+
+    /** A product, the norm of the stream that it is added to, and the product of that; and the stream. */
+    function between(
+      dtype: DType = "bf16",
+      change: (views: Record<"x" | "out" | "last", View>) => void = () => undefined,
+    ) {
+      const views = {
+        x: view([rows, 768], "f32"),
+        out: view([1, rows, 768], dtype),
+        last: view([1, rows, 3072], dtype),
+      };
+      change(views);
+      const out = product(view([rows, wide], dtype), 768, views.out);
+      const [sum, normed] = [view([rows, 768], "f32"), view([rows, 768], dtype)];
+      const rstd = view([rows], "f32");
+      kernels.addRmsNorm({ x: views.x, y: out, weight: view([768], dtype) }, { sum, normed, rstd }, { eps: 1e-5 });
+      const packed = product(normed, 3072, views.last);
+      return { ...views, sum, normed, rstd, packed };
+    }
+
+    const address = (launch: Launch, i: number): number => (launch.args[i] as { address: number }).address;
+    const of = (x: View): number => (x.buffer as CudaBuffer).address;
+
+    it("the norm is half in each of them", () => {
+      const { x, sum, normed, rstd, packed } = between();
+      convolve(columns(packed, 0, [rows, 1, wide]), wide);
+      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
+      const [first, second] = emitted;
+      const [norm, add] = [second.args.length - 7 - 10, first.args.length - 7];
+      expect(address(first, add)).toBe(of(x));
+      const [sums, scaled, squares] = [2, 3, 4].map((i) => address(first, add + i));
+      expect([address(second, norm), address(second, 0), address(second, norm + 1)]).toEqual([sums, scaled, squares]);
+      expect([3, 4, 5].map((i) => address(second, norm + i))).toEqual([sum, normed, rstd].map(of));
+      // The first takes no half norm in, the second leaves none; and structures lie as the kernel has them.
+      expect([address(first, norm), address(second, add)]).toEqual([0, 0]);
+      const buffer = new ArgumentBuffer();
+      buffer.launch(0, second);
+      expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(272);
+      const view_ = new DataView(buffer.bytes.buffer, 64);
+      expect([24, 28, 32, 36].map((at) => view_.getInt32(at, true))).toEqual([64, 3072, 768, 768]);
+      // Parts, and pitches of sums and normed rows.
+      expect([208, 212, 216].map((at) => view_.getInt32(at, true))).toEqual([24, 768, 768]);
+    });
+
+    it("a product in the middle finishes a norm, and leaves the next alone, whose stream is not there yet", () => {
+      const out = product(view([rows, wide]), 768);
+      const first = addNorm(view([rows, 768], "f32"), out);
+      const second = addNorm(first.sum, product(first.normed, 768));
+      product(second.normed, 3072);
+      expect(names()).toEqual([
+        "matmul_rows4x4_bf16",
+        "matmul_rows4x4_bf16",
+        "add_rms_norm_f32_bf16_v8",
+        "matmul_rows4x1_bf16",
+      ]);
+    });
+
+    it("stands alone in f16, where rows may be too large before the norm", () => {
+      between("f16");
+      expect(names()).toEqual(["matmul_rows4x4_f16", "add_rms_norm_f32_f16_v8", "matmul_rows4x1_f16"]);
+    });
+
+    it("stands alone where a product comes to lie over the stream, or over what the norm leaves", () => {
+      const alone = ["matmul_rows4x4_bf16", "add_rms_norm_f32_bf16_v8", "matmul_rows4x1_bf16"];
+      between("bf16", (views) => {
+        views.out = { ...views.out, buffer: views.x.buffer };
+      });
+      expect(names()).toEqual(alone);
+      emitted = [];
+      const out = product(view([rows, wide]), 768);
+      const sums = addNorm(view([rows, 768], "f32"), out);
+      const last = { ...view([1, rows, 3072]), buffer: sums.sum.buffer };
+      product(sums.normed, 3072, last);
+      expect(names()).toEqual(alone);
+    });
+
+    it("leaves no rstd where the product comes to lie over it", () => {
+      const out = product(view([rows, wide]), 768);
+      const last = view([1, rows, 3072]);
+      const { normed } = addNorm(view([rows, 768], "f32"), out, { ...view([rows], "f32"), buffer: last.buffer });
+      product(normed, 3072, last);
+      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
+      expect(address(emitted[1], emitted[1].args.length - 7 - 10 + 5)).toBe(0);
+    });
+  });
+
+  it("of more columns than the device has multiprocessors for: blocks are wider, and cuBLASLt takes over where that is not enough", () => {
+    product(view([64, 1024]), 4384);
+    product(view([64, 1024]), 5288);
+    expect(names()).toEqual(["matmul_wide_rows4x1_bf16"]);
   });
 });

@@ -5,7 +5,8 @@
 
 import { type Argument, i32, type Launch, pointer } from "./context.js";
 import { deferredNorm } from "./fuseDeferred.js";
-import { disjoint, FEW_ROWS, type Link, linkOf, type Range, sizeOfType } from "./fuseLinks.js";
+import { disjoint, FEW_ROWS, type Link, linkOf, sizeOfType } from "./fuseLinks.js";
+import { convColumn, HALF_NORM_BYTES, type RowsLaunch, rowsProduct } from "./fuseRows.js";
 import { noConvolution } from "./kernels/matmul.js";
 
 /** kFusedThreads and its warps. */
@@ -47,20 +48,6 @@ function normFeeds(norm: Maybe, product: Maybe): readonly Argument[] | undefined
   const [[begin, end]] = product.writes;
   const covered = unwanted[0] >= begin && unwanted[1] <= end && (rows === 1 || outPitch === n);
   return covered ? args.map((argument, i) => (i === rstd ? pointer(undefined) : argument)) : undefined;
-}
-
-/**
- * The first column of a product that the convolution after it is of: the block that makes a column has all that its channel needs.
- * Undefined where it is not of the product, or must wait. `read`: what other blocks may still read, or write.
- */
-function convColumn(product: Link, conv: Maybe, read: readonly Range[]): number | undefined {
-  if (conv?.kind !== "conv" || conv.rows !== product.rows || conv.type !== product.type) return undefined;
-  const [, , out, rows, n, , , , pitch, , isF32] = product.numbers;
-  const [x, , , , , , , , channels, width, xPitch, , , , fours] = conv.numbers;
-  const column = (x - out) / sizeOfType(product.type);
-  const fits = Number.isInteger(column) && column >= 0 && column + channels <= n && width === 4 && fours !== 0;
-  if (!fits || (isF32 && product.type !== "f32") || (rows > 1 && xPitch !== pitch)) return undefined;
-  return disjoint(conv.writes, [...product.reads, ...read, ...product.writes]) ? column : undefined;
 }
 
 /** Whether a product's rows are a scan's steps, which each warp can make for its channels. */
@@ -117,29 +104,20 @@ function productScan([product, scan]: readonly Maybe[]): Fused | undefined {
   return { launch: { ...scan.launch, kernel, args }, count: 2 };
 }
 
-/** One launch for a product of some rows and its convolution. */
-function rowsConvolution([product, conv]: readonly Maybe[]): Fused | undefined {
-  if (product?.kind !== "rows" || conv === undefined) return undefined;
-  const column = convColumn(product, conv, []);
-  if (column === undefined) return undefined;
-  const own = product.args.slice(0, -noConvolution.length - 2);
-  return { launch: { ...product.launch, args: [...own, ...conv.args, i32(column), i32(0)] }, count: 2 };
-}
-
 /** A launch in place of so many. */
-interface Fused {
-  readonly launch: Launch;
-  readonly count: number;
-}
+type Fused = Pick<RowsLaunch, "launch" | "count">;
 
 /** Takes launches in, and emits in their place what does the same in fewer. */
 export class Fuser {
   #held: Link[] = [];
+  /** Memory for the halves of norms, one after the other. */
+  #memory: number | undefined;
 
-  /** @param emit enqueues a launch */
+  /** @param emit enqueues a launch @param allocate gives the address of so many bytes that stay until the last launch has been emitted */
   constructor(
     private readonly multiprocessors: number,
     private readonly emit: (launch: Launch) => void,
+    private readonly allocate: (bytes: number) => number,
   ) {}
 
   /** @returns whether the launch is held back: it is then emitted in its turn */
@@ -154,10 +132,12 @@ export class Fuser {
   flush(): void {
     const held = this.#held;
     this.#held = [];
+    let rows: RowsLaunch | undefined;
     for (let i = 0; i < held.length; ) {
-      const next = held.slice(i, i + 3);
-      const fused =
-        normedProduct(next, this.multiprocessors) ?? rowsConvolution(next) ?? productScan(next) ?? deferredNorm(next);
+      const next = held.slice(i, i + 4);
+      rows = rowsProduct(next, rows?.half, () => (this.#memory ??= this.allocate(HALF_NORM_BYTES)));
+      const fused: Fused | undefined =
+        rows ?? normedProduct(next, this.multiprocessors) ?? productScan(next) ?? deferredNorm(next);
       this.emit(fused?.launch ?? held[i].launch);
       i += fused?.count ?? 1;
     }

@@ -1,6 +1,7 @@
 // Layer: CUDA kernels. The matrix product of a token of 9 to 64 rows in 16 bits, on tensor cores: a block has all rows of a few columns, and
-// its warps share k, so that the weights are read once, all at the same time; with it goes the convolution of some of the columns. Sums are
-// f32, in an order that follows from the shape. Where k is short, each lane has an element. Knows no model.
+// its warps share k, so that the weights are read once, all at the same time; with it goes the convolution of some of the columns, and a norm
+// of residual sums, half in the product that gives the rows and half in the one that takes them. Sums are f32, in an order that follows from
+// the shape. Where k is short, each lane has an element. Knows no model.
 
 #include "conv_step.cuh"
 #include "half_products.cuh"
@@ -9,18 +10,101 @@
 
 constexpr int kRowsThreads = 256;
 constexpr int kRowsWarps = kRowsThreads / 32;
-/// Columns of a block, and their pitch in shared memory.
+/// Columns of a block, as a rule.
 constexpr int kRowsColumns = 32;
-constexpr int kRowsPitch = kRowsColumns + 8;
 /// Elements of k of a piece: 8 to each of four lanes.
 constexpr int kRowsPiece = 32;
+
+// A norm of residual sums between two products, normed = weight sum / rms(sum): the product before it leaves weight sum, rounded, in place of
+// the normed rows, and squares by its blocks; the product after it takes those rows and scales what comes out. That is another rounding of
+// the same product. What the norm itself leaves, the product after it writes.
+
+/// What becomes of `out`: sums = x + out, as far as the product before a norm has it. x null: without.
+struct RowsAdd {
+  const float* x;
+  const void* weight;
+  /// (m, n) each, and (m, blocks along n).
+  float* sums;
+  void* scaled;
+  float* squares;
+  int x_pitch, unused;
+};
+/// What is left to do of a norm by the product that takes its rows. squares null: without.
+struct RowsNorm {
+  /// (m, k), and (m, parts).
+  const float* sums;
+  const float* squares;
+  const void* weight;
+  /// sum null: not wanted; rstd likewise.
+  float* sum;
+  void* normed;
+  float* rstd;
+  int parts, sum_pitch, normed_pitch;
+  float eps;
+};
 
 struct RowsProduct {
   Product product;
   /// x null: without. It is of the product's columns from `column` on.
   ConvStep conv;
-  int column;
+  int column, unused;
+  RowsNorm norm;
+  RowsAdd add;
 };
+
+/// Most floats of `squares` to a row, and of a row: a thread has four.
+constexpr int kNormParts = 32;
+constexpr int kNormWidth = 4 * kRowsThreads;
+
+/// Ordered where it stands: compilers would rather load where the number is used.
+__device__ __forceinline__ float read_early(const float* from) {
+  float x;
+  asm volatile("ld.global.f32 %0, [%1];" : "=f"(x) : "l"(from) : "memory");
+  return x;
+}
+__device__ __forceinline__ float4 read_early4(const float* from) {
+  float4 x;
+  asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w) : "l"(from) : "memory");
+  return x;
+}
+
+/// The squares of a row that a thread sums: four threads have a row.
+struct RowSquares {
+  static constexpr int kEach = kNormParts / 4;
+  float at[kEach];
+
+  __device__ __forceinline__ void read(const RowsNorm& norm, int row) {
+#pragma unroll
+    for (int i = 0; i < kEach; i++) {
+      const int part = 4 * i + static_cast<int>(threadIdx.x % 4);
+      at[i] = part < norm.parts ? read_early(norm.squares + row * norm.parts + part) : 0.0f;
+    }
+  }
+  /// 1 / rms of the row, for all four.
+  __device__ __forceinline__ float scale(const RowsNorm& norm, int width) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kEach; i++) sum += at[i];
+#pragma unroll
+    for (int i = 1; i < 4; i <<= 1) sum += __shfl_xor_sync(kFullMask, sum, i);
+    return 1.0f / sqrtf(sum / width + norm.eps);
+  }
+};
+
+/// What the norm itself leaves of a row: its sum, the normed row and 1 / rms.
+template <typename T>
+__device__ __forceinline__ void write_normed(const RowsNorm& norm, int row, int width, float4 sums, float scale) {
+  const int at = 4 * threadIdx.x;
+  if (threadIdx.x == 0 && norm.rstd != nullptr) norm.rstd[row] = scale;
+  if (at >= width) return;
+  const float sum[4] = {sums.x, sums.y, sums.z, sums.w};
+  float w[4], normed[4];
+  load<4>(static_cast<const T*>(norm.weight) + at, w);
+#pragma unroll
+  for (int i = 0; i < 4; i++) normed[i] = sum[i] * scale * w[i];
+  if (norm.sum != nullptr) store<4>(norm.sum + static_cast<long long>(row) * norm.sum_pitch + at, sum);
+  store<4>(static_cast<T*>(norm.normed) + static_cast<long long>(row) * norm.normed_pitch + at, normed);
+}
 
 /// Eight elements of a line, as tensor cores take them: two in a word.
 struct alignas(16) Eight {
@@ -70,24 +154,24 @@ __device__ __forceinline__ float load_of_block(const float* own, int rank) {
 /// bytes and k is a multiple of 8. A warp has half of the rows, where they are more than 16, and every so many pieces of k, all of which are
 /// on their way at once. A lane reads 8 elements of a line; which elements of k stand at which place of the unit is the same for both sides,
 /// and so does not matter. Dynamic shared memory: the warps' sums, and the block's.
-template <typename T, int TALL, int SPLIT>
+template <typename T, int TALL, int SPLIT, int COLUMNS = kRowsColumns>
 __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   constexpr int PARTS = kClusters ? SPLIT : 1, ROWS = 16 * TALL, HALVES = TALL > 1 ? 2 : 1, TILES = TALL / HALVES;
-  constexpr int GROUPS = kRowsWarps / HALVES, WIDE = kRowsColumns / 8, AHEAD = SPLIT > 1 ? 4 : TILES > 1 ? 6 : 4;
+  constexpr int GROUPS = kRowsWarps / HALVES, WIDE = COLUMNS / 8, PITCH = COLUMNS + 8, AHEAD = SPLIT > 1 ? 4 : TILES > 1 ? 6 : 4;
   extern __shared__ __align__(16) unsigned char memory[];
   float* const parts = reinterpret_cast<float*>(memory);
   const Product& p = all.product;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4, half = warp % HALVES, group = warp / HALVES;
-  const int rank = blockIdx.x % SPLIT, first = blockIdx.x / SPLIT * kRowsColumns;
+  const int rank = blockIdx.x % SPLIT, tile = blockIdx.x / SPLIT, tiles = gridDim.x / SPLIT, first = tile * COLUMNS;
   if (rank >= PARTS) return;
   // This block's part of k.
   const int depth = (p.k + PARTS * kRowsPiece - 1) / (PARTS * kRowsPiece) * kRowsPiece, begin = rank * depth, end = min(begin + depth, p.k);
   let_next_start();
-  if (threadIdx.x < kRowsColumns && first + static_cast<int>(threadIdx.x) < p.n && begin < end) {
+  if (threadIdx.x < COLUMNS && first + static_cast<int>(threadIdx.x) < p.n && begin < end) {
     prefetch_row(static_cast<const T*>(p.b) + static_cast<long long>(first + threadIdx.x) * p.b_pitch + begin,
                  (end - begin) * static_cast<int>(sizeof(T)));
   }
-  const int from = max(first, all.column), convolved = min(first + kRowsColumns, all.column + all.conv.conv.channels) - from;
+  const int from = max(first, all.column), convolved = min(first + COLUMNS, all.column + all.conv.conv.channels) - from;
   if (all.conv.x != nullptr && all.conv.initial != nullptr && convolved > 0 && static_cast<int>(threadIdx.x) < p.m && rank == 0) {
     prefetch_row(all.conv.initial + 4 * (static_cast<long long>(threadIdx.x) * all.conv.conv.channels + from - all.column), 16 * convolved);
   }
@@ -99,7 +183,30 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
 #pragma unroll
   for (int j = 0; j < WIDE; j++) right[j] = static_cast<const T*>(p.b) + static_cast<long long>(min(first + 8 * j + line, p.n - 1)) * p.b_pitch;
   float sum[TILES][WIDE][4] = {};
+  // The elements that this thread finishes, of those that the cluster's blocks have sums of: EACH, of one row after the other.
+  constexpr int OWN = ROWS / PARTS, EACH = (OWN * COLUMNS + kRowsThreads - 1) / kRowsThreads;
+  const auto row_of = [&](int e) { return rank * OWN + (static_cast<int>(threadIdx.x) + e * kRowsThreads) / COLUMNS; };
+  const auto local_of = [&](int e) { return (static_cast<int>(threadIdx.x) + e * kRowsThreads) % COLUMNS; };
+  const auto is_row = [&](int e) {
+    const bool inside = OWN * COLUMNS % kRowsThreads == 0 || static_cast<int>(threadIdx.x) + e * kRowsThreads < OWN * COLUMNS;
+    return inside && row_of(e) < p.m;
+  };
+  const auto is_own = [&](int e) { return is_row(e) && first + local_of(e) < p.n; };
   wait_for_previous();
+  // What is needed in the end is on its way first.
+  const bool normed = all.norm.squares != nullptr, adds = all.add.x != nullptr;
+  RowSquares squares;
+  float4 own_sums = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  float old[EACH];
+  if (normed) {
+    squares.read(all.norm, min(static_cast<int>(threadIdx.x) / 4, p.m - 1));
+    if (rank == 0 && tile < p.m && 4 * static_cast<int>(threadIdx.x) < p.k) own_sums = read_early4(all.norm.sums + tile * p.k + 4 * threadIdx.x);
+  }
+  if (adds) {
+#pragma unroll
+    for (int e = 0; e < EACH; e++)
+      old[e] = is_own(e) ? read_early(all.add.x + static_cast<long long>(row_of(e)) * all.add.x_pitch + first + local_of(e)) : 0.0f;
+  }
   for (int start = begin + group * kRowsPiece; start < end; start += AHEAD * GROUPS * kRowsPiece) {
     Eight a[AHEAD][2 * TILES], b[AHEAD][WIDE];
 #pragma unroll
@@ -128,46 +235,69 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
 #pragma unroll
       for (int h = 0; h < 2; h++) {
         const int row = 16 * (TILES * half + i) + 8 * h + line;
-        *reinterpret_cast<float2*>(parts + (group * ROWS + row) * kRowsPitch + 8 * j + lane % 4 * 2) =
+        *reinterpret_cast<float2*>(parts + (group * ROWS + row) * PITCH + 8 * j + lane % 4 * 2) =
             make_float2(sum[i][j][2 * h], sum[i][j][2 * h + 1]);
       }
-  // The rows that this block finishes, of those that the cluster's blocks have sums of; what the convolution needs is on its way for all of
-  // a thread's elements before the first is written.
-  constexpr int OWN = ROWS / PARTS, LINES = kRowsThreads / kRowsColumns, EACH = (OWN + LINES - 1) / LINES;
-  const int local = threadIdx.x % kRowsColumns, top = threadIdx.x / kRowsColumns, column = first + local, channel = column - all.column;
-  const bool convolves = column < p.n && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
+  // What the convolution needs is on its way for all of a thread's elements before the first is written.
+  const auto convolves = [&](int e) {
+    const int channel = first + local_of(e) - all.column;
+    return is_own(e) && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
+  };
   ConvChannel conv[EACH];
 #pragma unroll
-  for (int e = 0; e < EACH; e++) {
-    const int row = rank * OWN + top + e * LINES;
-    if (convolves && top + e * LINES < OWN && row < p.m) conv[e].template load<T>(all.conv, row, channel);
+  for (int e = 0; e < EACH; e++)
+    if (convolves(e)) conv[e].template load<T>(all.conv, row_of(e), first + local_of(e) - all.column);
+  __shared__ float scales[ROWS];
+  if (normed) {
+    const float scale = squares.scale(all.norm, p.k);
+    if (threadIdx.x / 4 < ROWS && threadIdx.x % 4 == 0) scales[threadIdx.x / 4] = scale;
   }
   __syncthreads();
-  const auto block_sum_of = [&](int row) {
+  const auto block_sum_of = [&](int row, int local) {
     float x = 0.0f;
 #pragma unroll
-    for (int g = 0; g < GROUPS; g++) x += parts[(g * ROWS + row) * kRowsPitch + local];
+    for (int g = 0; g < GROUPS; g++) x += parts[(g * ROWS + row) * PITCH + local];
     return x;
   };
-  float* const totals = parts + GROUPS * ROWS * kRowsPitch;
+  float* const totals = parts + GROUPS * ROWS * PITCH;
   if (PARTS > 1) {
-#pragma unroll
-    for (int e = 0; e < ROWS / LINES; e++) totals[(top + e * LINES) * kRowsColumns + local] = block_sum_of(top + e * LINES);
+    for (int i = threadIdx.x; i < ROWS * COLUMNS; i += kRowsThreads) totals[i] = block_sum_of(i / COLUMNS, i % COLUMNS);
     cluster_sync();
   }
 #pragma unroll
   for (int e = 0; e < EACH; e++) {
-    const int row = rank * OWN + top + e * LINES;
-    if (column >= p.n || top + e * LINES >= OWN || row >= p.m) continue;
-    float x = 0.0f;
-    if (PARTS == 1) {
-      x = block_sum_of(row);
-    } else {
+    const int row = row_of(e), local = local_of(e), column = first + local;
+    float square = 0.0f;
+    if (is_own(e)) {
+      float x = 0.0f;
+      if (PARTS == 1) {
+        x = block_sum_of(row, local);
+      } else {
 #pragma unroll
-      for (int r = 0; r < PARTS; r++) x += load_of_block(totals + row * kRowsColumns + local, r);
+        for (int r = 0; r < PARTS; r++) x += load_of_block(totals + row * COLUMNS + local, r);
+      }
+      if (normed) x *= scales[row];
+      x = write_product<T>(p, row, column, x);
+      if (convolves(e)) conv[e].template finish<T>(all.conv, row, column - all.column, x);
+      if (adds) {
+        const long long at = static_cast<long long>(row) * p.n + column;
+        const float y = old[e] + x;
+        all.add.sums[at] = y;
+        static_cast<T*>(all.add.scaled)[at] = from_float<T>(y * to_float(static_cast<const T*>(all.add.weight)[column]));
+        square = y * y;
+      }
     }
-    x = write_product<T>(p, row, column, x);
-    if (convolves) conv[e].template finish<T>(all.conv, row, channel, x);
+    // A warp has all columns of a row.
+    if (COLUMNS == 32 && adds) {
+      square = warp_sum(square);
+      if (lane == 0 && is_row(e)) all.add.squares[row * tiles + tile] = square;
+    }
+  }
+  if (normed && rank == 0) {
+    for (int row = tile; row < p.m; row += tiles) {
+      if (row != tile && 4 * static_cast<int>(threadIdx.x) < p.k) own_sums = read_early4(all.norm.sums + row * p.k + 4 * threadIdx.x);
+      write_normed<T>(all.norm, row, p.k, own_sums, scales[row]);
+    }
   }
   // What others still read must not go.
   if (PARTS > 1) cluster_sync();
@@ -186,6 +316,10 @@ __device__ __forceinline__ void shallow_product(const Product& p) {
 #define DIFFMAMBA_ROWS(NAME, T, TALL)                                                                                              \
   extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) matmul_rows##TALL##x1_##NAME(const __grid_constant__ RowsProduct p) { \
     rows_product<T, TALL, 1>(p);                                                                                                   \
+  }                                                                                                                                \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) matmul_wide_rows##TALL##x1_##NAME(                                   \
+      const __grid_constant__ RowsProduct p) {                                                                                     \
+    rows_product<T, TALL, 1, 40>(p);                                                                                               \
   }                                                                                                                                \
   extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) CLUSTER_OF(4)                                                        \
       matmul_rows##TALL##x4_##NAME(const __grid_constant__ RowsProduct p) {                                                        \

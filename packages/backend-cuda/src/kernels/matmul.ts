@@ -2,7 +2,7 @@
 // own tiles where it is absent or refuses. Knows layouts and native/kernels/matmul.cu. Knows no device.
 
 import { BackendError, bytesPerElement, formatShape, type Kernels, type View } from "@diffmamba/tensor";
-import { type Argument, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
+import { type Argument, f32, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
 import { elementwiseKernels } from "./elementwise.js";
 
 /** A batch of matrices: each has one contiguous axis, `transposed` where that is the first, and a pitch in the other. */
@@ -40,8 +40,9 @@ const FEW_ROWS = 8;
 const SOME_ROWS = 64;
 /** Most of k that a lane sums by itself. */
 const SHALLOW = 64;
-/** Columns of a block of `matmul_rows`, and how many blocks of a cluster share k. */
+/** Columns of a block of `matmul_rows` and of `matmul_wide_rows`, and how many blocks of a cluster share k. */
 const TILE_COLUMNS = 32;
+const WIDE_COLUMNS = 40;
 const SPLIT = 4;
 const THREADS = 256;
 const TILE = { f32: 64, half: 128 };
@@ -82,14 +83,20 @@ export function skinnyPlan({ a, b, m, n, k, batch }: Product): { rows: number; c
   return { rows, columns: rows > 2 || n >= 8192 ? 2 : 1 };
 }
 
+interface RowsPlan {
+  /** 16 rows so many times. */
+  readonly tall: number;
+  /** Blocks that share k. */
+  readonly split: number;
+  /** To a block. */
+  readonly columns: number;
+}
+
 /**
- * How the kernel for some rows is cut: 16 rows so many times, and blocks that share k; "shallow" where k is so short that an element is the
- * work of a lane. Undefined where it is not for this product: with more blocks than multiprocessors some would wait, and cuBLASLt is quicker.
+ * How the kernel for some rows is cut; "shallow" where k is so short that an element is the work of a lane. Undefined where it is not for
+ * this product: with more blocks than multiprocessors some would wait, and cuBLASLt is quicker.
  */
-export function rowsPlan(
-  { a, b, m, n, k, batch }: Product,
-  multiprocessors: number,
-): { tall: number; split: number } | "shallow" | undefined {
+export function rowsPlan({ a, b, m, n, k, batch }: Product, multiprocessors: number): RowsPlan | "shallow" | undefined {
   const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
   if (!fits || !comesInVectors(a) || !comesInVectors(b)) return undefined;
   if (k <= SHALLOW) return "shallow";
@@ -97,7 +104,9 @@ export function rowsPlan(
   // Of few columns several blocks share k, so that the whole device reads.
   const tiles = Math.ceil(n / TILE_COLUMNS);
   const split = n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors ? SPLIT : 1;
-  return tiles * split > multiprocessors ? undefined : { tall: m <= 16 ? 1 : m <= 32 ? 2 : 4, split };
+  const tall = m <= 16 ? 1 : m <= 32 ? 2 : 4;
+  if (tiles * split <= multiprocessors) return { tall, split, columns: TILE_COLUMNS };
+  return Math.ceil(n / WIDE_COLUMNS) > multiprocessors ? undefined : { tall, split: 1, columns: WIDE_COLUMNS };
 }
 
 /** Parameters of a token's product, as kernels/token_product.cuh has them. */
@@ -113,6 +122,17 @@ export const noConvolution: readonly Argument[] = [
   ...Array.from({ length: 6 }, () => pointer(undefined)),
   ...[0, 0, 0, 0].map(i32),
   ...[0, 0, 0].map(i64),
+  ...[0, 0].map(i32),
+];
+
+/** Half a norm before and after a product that are absent: the structures RowsNorm and RowsAdd of native/kernels/matmul_rows.cu. */
+export const noRowsNorm: readonly Argument[] = [
+  ...Array.from({ length: 6 }, () => pointer(undefined)),
+  ...[0, 0, 0].map(i32),
+  f32(0),
+];
+export const noRowsAdd: readonly Argument[] = [
+  ...Array.from({ length: 5 }, () => pointer(undefined)),
   ...[0, 0].map(i32),
 ];
 
@@ -139,16 +159,16 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     });
   };
 
-  const someRows = (product: Product, { tall, split }: { tall: number; split: number }): void => {
-    // The sums of the warps that share k, in lines of 40, and of the block.
-    const floats = 16 * tall * ((tall > 1 ? 4 : 8) * 40 + (split > 1 ? 32 : 0));
+  const someRows = (product: Product, { tall, split, columns }: RowsPlan): void => {
+    // The sums of the warps that share k, in lines that are 8 longer, and of the block.
+    const floats = 16 * tall * ((tall > 1 ? 4 : 8) * (columns + 8) + (split > 1 ? columns : 0));
     context.launch({
-      kernel: `matmul_rows${tall}x${split}_${product.a.view.dtype}`,
-      grid: Math.ceil(product.n / TILE_COLUMNS) * split,
+      kernel: `matmul_${columns === WIDE_COLUMNS ? "wide_" : ""}rows${tall}x${split}_${product.a.view.dtype}`,
+      grid: Math.ceil(product.n / columns) * split,
       block: THREADS,
       shared: 4 * floats,
       overlap: true,
-      args: [...tokenArguments(product), ...noConvolution, i32(0), i32(0)],
+      args: [...tokenArguments(product), ...noConvolution, i32(0), i32(0), ...noRowsNorm, ...noRowsAdd],
     });
   };
 

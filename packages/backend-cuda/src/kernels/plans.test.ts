@@ -115,15 +115,16 @@ describe("matrix products", () => {
 
   it("of some rows are cut by rows and k, in 16 bits, and by elements where k is short", () => {
     expect(rowsPlan(product(8, 768, 1536), 132)).toBeUndefined();
-    expect(rowsPlan(product(9, 768, 1536), 132)).toEqual({ tall: 1, split: 4 });
-    expect(rowsPlan(product(17, 3352, 768), 132)).toEqual({ tall: 2, split: 1 });
-    expect(rowsPlan(product(64, 80, 1536), 132)).toEqual({ tall: 4, split: 4 });
+    expect(rowsPlan(product(9, 768, 1536), 132)).toEqual({ tall: 1, split: 4, columns: 32 });
+    expect(rowsPlan(product(17, 3352, 768), 132)).toEqual({ tall: 2, split: 1, columns: 32 });
+    expect(rowsPlan(product(64, 80, 1536), 132)).toEqual({ tall: 4, split: 4, columns: 32 });
     expect(rowsPlan(product(64, 1536, 48), 132)).toBe("shallow");
     expect(rowsPlan(product(9, 1536, 64, "f32"), 132)).toBe("shallow");
     expect(rowsPlan(product(65, 768, 1536), 132)).toBeUndefined();
-    expect(rowsPlan(product(64, 4224, 768), 132)).toEqual({ tall: 4, split: 1 });
-    expect(rowsPlan(product(64, 4384, 1024), 132)).toBeUndefined();
-    expect(rowsPlan(product(64, 1024, 2048), 108)).toEqual({ tall: 4, split: 1 });
+    expect(rowsPlan(product(64, 4224, 768), 132)).toEqual({ tall: 4, split: 1, columns: 32 });
+    expect(rowsPlan(product(64, 4384, 1024), 132)).toEqual({ tall: 4, split: 1, columns: 40 });
+    expect(rowsPlan(product(64, 5288, 1024), 132)).toBeUndefined();
+    expect(rowsPlan(product(64, 1024, 2048), 108)).toEqual({ tall: 4, split: 1, columns: 32 });
     expect(rowsPlan(product(64, 768, 1532), 132)).toBeUndefined();
     expect(rowsPlan(product(64, 768, 1536, "f32"), 132)).toBeUndefined();
   });
