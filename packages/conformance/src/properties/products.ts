@@ -28,7 +28,7 @@ const large = equality({
 /** A token's projection: many columns, more than that, a deep one of few, and a short one. */
 const projections = [
   [40, 520, 2056],
-  [40, 64, 4384],
+  [40, 72, 4384],
   [33, 1024, 96],
   [11, 48, 80],
 ] as const;
