@@ -18,7 +18,11 @@ let kernels: Required<ReturnType<typeof createKernels>>;
 beforeEach(() => {
   next = 2 ** 30;
   emitted = [];
-  fuser = new Fuser(device.multiprocessors, (launch) => emitted.push(launch));
+  fuser = new Fuser(
+    device.multiprocessors,
+    (launch) => emitted.push(launch),
+    () => 0,
+  );
   const launch = (launch: Launch) => {
     if (!fuser.take(launch)) emitted.push(launch);
   };

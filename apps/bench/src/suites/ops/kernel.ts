@@ -12,10 +12,17 @@ export interface HostInput {
   data(): Float32Array | Int32Array;
 }
 
+/** The kernels that have another one for the gradient. */
+type Differentiable<K = keyof RoutineKernels> = K extends string
+  ? `${K}Backward` extends keyof RoutineKernels
+    ? K
+    : never
+  : never;
+
 /** A routine as the Backend interface has it, with sizes. */
 export interface Routine {
   /** The kernel; `${kernel}Backward` is that of its gradient. */
-  readonly kernel: Exclude<keyof RoutineKernels, `${string}Backward` | "sample" | "adamw" | "globalNorm">;
+  readonly kernel: Differentiable;
   /** As in the rows. */
   readonly name: string;
   readonly shape: string;
