@@ -101,7 +101,10 @@ int GpuDevice::kernel(const char* name) {
   }
   if (function == nullptr) return -1;
   const int number = static_cast<int>(kernels_.size());
-  kernels_.push_back({function, kSharedByDefault});
+  // What the kernel declares itself counts too.
+  int own = 0;
+  if (driver().cuFuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function) != CUDA_SUCCESS) own = kSharedByDefault;
+  kernels_.push_back({function, kSharedByDefault - own});
   kernel_numbers_.emplace(name, number);
   return number;
 }

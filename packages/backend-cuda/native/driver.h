@@ -35,6 +35,7 @@ constexpr CUresult CUDA_ERROR_NOT_READY = 600;
 constexpr unsigned CU_STREAM_NON_BLOCKING = 1;
 constexpr unsigned CU_EVENT_DISABLE_TIMING = 2;
 constexpr int CU_STREAM_CAPTURE_MODE_RELAXED = 2;
+constexpr int CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES = 1;
 constexpr int CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
 /// What cuLaunchKernel's `extra` says: arguments come as one buffer.
 inline void* const CU_LAUNCH_PARAM_END = nullptr;
@@ -87,6 +88,7 @@ enum CUdevice_attribute : int {
   X(cuModuleLoadData, "cuModuleLoadData", (CUmodule*, const void*))                                                    \
   X(cuModuleUnload, "cuModuleUnload", (CUmodule))                                                                      \
   X(cuModuleGetFunction, "cuModuleGetFunction", (CUfunction*, CUmodule, const char*))                                  \
+  X(cuFuncGetAttribute, "cuFuncGetAttribute", (int*, int, CUfunction))                                                 \
   X(cuFuncSetAttribute, "cuFuncSetAttribute", (CUfunction, int, int))                                                  \
   X(cuLaunchKernel, "cuLaunchKernel",                                                                                  \
     (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void**, void**))      \
