@@ -189,7 +189,7 @@ describe("a token's launches", () => {
 
   it("of more rows, in a layer of Mamba-2: the convolution goes with its product", () => {
     mamba2(9);
-    const four = ["add_rms_norm_f32_bf16_v8", "matmul_rows1x1_bf16", "ssd_single_bf16_128", "gated_rms_norm_bf16"];
+    const four = ["add_rms_norm_f32_bf16_v8", "matmul_wide_rows1x4_bf16", "ssd_single_bf16_128", "gated_rms_norm_bf16"];
     expect(names()).toEqual([...four, "matmul_rows1x4_bf16"]);
     const buffer = new ArgumentBuffer();
     buffer.launch(0, emitted[1]);
@@ -208,8 +208,8 @@ describe("a token's launches", () => {
     mamba(64, "bf16");
     expect(names()).toEqual([
       "add_rms_norm_f32_bf16_v8",
-      "matmul_rows4x1_bf16",
-      "matmul_rows4x4_bf16",
+      "matmul_wide_rows4x4_bf16",
+      "matmul_rows4x8_bf16",
       "product_scan_rows_bf16_state_bf16",
       "matmul_rows4x4_bf16",
     ]);
@@ -307,7 +307,7 @@ describe("a token's launches", () => {
     it("the norm is half in each of them", () => {
       const { x, sum, normed, rstd, packed } = between();
       convolve(columns(packed, 0, [rows, 1, wide]), wide);
-      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
+      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_wide_rows4x4_bf16"]);
       const [first, second] = emitted;
       const [norm, add] = [second.args.length - 7 - 10, first.args.length - 7];
       expect(address(first, add)).toBe(of(x));
@@ -334,17 +334,17 @@ describe("a token's launches", () => {
         "matmul_rows4x4_bf16",
         "matmul_rows4x4_bf16",
         "add_rms_norm_f32_bf16_v8",
-        "matmul_rows4x1_bf16",
+        "matmul_wide_rows4x4_bf16",
       ]);
     });
 
     it("stands alone in f16, where rows may be too large before the norm", () => {
       between("f16");
-      expect(names()).toEqual(["matmul_rows4x4_f16", "add_rms_norm_f32_f16_v8", "matmul_rows4x1_f16"]);
+      expect(names()).toEqual(["matmul_rows4x4_f16", "add_rms_norm_f32_f16_v8", "matmul_wide_rows4x4_f16"]);
     });
 
     it("stands alone where a product comes to lie over the stream, or over what the norm leaves", () => {
-      const alone = ["matmul_rows4x4_bf16", "add_rms_norm_f32_bf16_v8", "matmul_rows4x1_bf16"];
+      const alone = ["matmul_rows4x4_bf16", "add_rms_norm_f32_bf16_v8", "matmul_wide_rows4x4_bf16"];
       between("bf16", (views) => {
         views.out = { ...views.out, buffer: views.x.buffer };
       });
@@ -362,14 +362,14 @@ describe("a token's launches", () => {
       const last = view([1, rows, 3072]);
       const { normed } = addNorm(view([rows, 768], "f32"), out, { ...view([rows], "f32"), buffer: last.buffer });
       product(normed, 3072, last);
-      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
+      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_wide_rows4x4_bf16"]);
       expect(address(emitted[1], emitted[1].args.length - 7 - 10 + 5)).toBe(0);
     });
   });
 
-  it("of more columns than the device has multiprocessors for: blocks are wider, and cuBLASLt takes over where that is not enough", () => {
+  it("of more columns than the device has room for: cuBLASLt takes over", () => {
     product(view([64, 1024]), 4384);
-    product(view([64, 1024]), 5288);
-    expect(names()).toEqual(["matmul_wide_rows4x1_bf16"]);
+    product(view([64, 1024]), 8456);
+    expect(names()).toEqual(["matmul_wide_rows4x4_bf16"]);
   });
 });

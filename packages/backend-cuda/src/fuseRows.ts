@@ -6,7 +6,7 @@ import { type Argument, f32, i32, type Launch } from "./context.js";
 import { disjoint, type Link, type Range, sizeOfType } from "./fuseLinks.js";
 import { noConvolution, noRowsAdd, noRowsNorm } from "./kernels/matmul.js";
 
-/** Columns of a block, and most rows and columns altogether: kRowsColumns, ROWS and kNormWidth of native/kernels/matmul_rows.cu. */
+/** Columns of a block, and most rows and columns altogether: native/kernels/matmul_rows.cu and kNormWidth of rows_norm.cuh. */
 const COLUMNS = 32;
 const MOST_ROWS = 64;
 const MOST_WIDTH = 1024;

@@ -2,6 +2,7 @@
 // m16n8k16 for bf16 and f16, and the same shape for f32 from three TF32 products each. Knows no scan.
 #pragma once
 
+#include "copies.cuh"
 #include "half_products.cuh"
 
 struct FloatA { float at[8]; };
@@ -61,58 +62,6 @@ __device__ __forceinline__ void store_pair<f32>(f32* to, float low, float high) 
 }
 
 // ---- from shared memory ----
-
-__device__ __forceinline__ uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
-               : "memory");
-}
-__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
-               : "memory");
-}
-
-/// A from rows of m: tile[m][k].
-template <typename T>
-__device__ __forceinline__ void load_a(HalfA& a, const T* tile, int wide) {
-  const int lane = threadIdx.x % 32;
-  load_matrices(a.at, tile + (lane % 16) * wide + lane / 16 * 8);
-}
-/// A from rows of k: tile[k][m].
-template <typename T>
-__device__ __forceinline__ void load_a_transposed(HalfA& a, const T* tile, int wide) {
-  const int lane = threadIdx.x % 32;
-  load_matrices_transposed(a.at, tile + (lane % 8 + lane / 16 * 8) * wide + lane / 8 % 2 * 8);
-}
-/// Two B, for 16 columns, from rows of n: tile[n][k].
-template <typename T>
-__device__ __forceinline__ void load_b(HalfB (&b)[2], const T* tile, int wide) {
-  const int lane = threadIdx.x % 32;
-  uint32_t r[4];
-  load_matrices(r, tile + (lane % 8 + lane / 16 * 8) * wide + lane / 8 % 2 * 8);
-  b[0].at[0] = r[0];
-  b[0].at[1] = r[1];
-  b[1].at[0] = r[2];
-  b[1].at[1] = r[3];
-}
-/// Two B, for 16 columns, from rows of k: tile[k][n].
-template <typename T>
-__device__ __forceinline__ void load_b_transposed(HalfB (&b)[2], const T* tile, int wide) {
-  const int lane = threadIdx.x % 32;
-  uint32_t r[4];
-  load_matrices_transposed(r, tile + (lane % 16) * wide + lane / 16 * 8);
-  b[0].at[0] = r[0];
-  b[0].at[1] = r[1];
-  b[1].at[0] = r[2];
-  b[1].at[1] = r[3];
-}
 
 __device__ __forceinline__ void load_a(FloatA& a, const f32* tile, int wide) {
   const f32* at = tile + threadIdx.x % 32 / 4 * wide + threadIdx.x % 4 * 2;
@@ -225,16 +174,6 @@ __device__ __forceinline__ void multiply(float (&c)[4], const FloatA& a, const F
 
 // ---- from global to shared memory ----
 
-/// Enqueues a copy of 16 bytes, of which `bytes` are read and the rest is 0.
-__device__ __forceinline__ void copy_16(void* to, const void* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int Pending>
-__device__ __forceinline__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
-}
 __device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 /// Copies `rows` x `columns` elements into a tile of Rows x Columns, the rest of it being 0. With `aligned`, all rows begin at
