@@ -33,13 +33,15 @@ export class DeviceDecoder {
   /** (B, 2), (B,): what the next token of each row is drawn by. */
   readonly #keys: Tensor;
   readonly #positions: Tensor;
+  /** () i32: tokens that were kept beside the states; see {@link Mixer.defer}. */
+  readonly #count: Tensor;
+  /** (B + 1,): both, which grow by 1 with each token. */
+  readonly #counts: Tensor;
   /** (B, 1): the tokens that the next step reads. */
   readonly #tokens: Tensor;
   /** () each: what is added to positions, and the least token that can be read. */
   readonly #one: Tensor;
   readonly #zero: Tensor;
-  /** () i32: tokens that were kept beside the states; see {@link Mixer.defer}. */
-  readonly #count: Tensor;
   /** The state's own tensors, with what is kept beside them. */
   readonly #states: ModelState;
   #steps = 0;
@@ -63,11 +65,12 @@ export class DeviceDecoder {
       seeds.flatMap((seed) => streamKey(seed, samplerStream)),
       [batch, 2],
     );
-    this.#positions = integers(lengths, [batch]);
+    this.#counts = integers([...lengths, 0], [batch + 1]);
+    this.#positions = keep(this.#counts.slice(0, 0, batch));
+    this.#count = keep(scope(() => this.#counts.slice(0, batch).reshape()));
     this.#tokens = keep(device.zeros([batch, 1], "i32"));
     this.#one = integers([1], []);
     this.#zero = integers([0], []);
-    this.#count = integers([0], []);
     this.#states = model.backbone.mixers.map((mixer, i) => mixer.defer(state.state[i], this.#count));
   }
 
@@ -100,8 +103,7 @@ export class DeviceDecoder {
     for (const [i, mixer] of this.#states.entries()) replaceState(mixer, result.state[i]);
     const { hidden } = result;
     model.vocabulary.logitsInto(hidden.reshape(state.batch, hidden.dim(-1)), state.logits);
-    this.#positions.addInPlace(this.#one);
-    if (this.#defers) this.#count.addInPlace(this.#one);
+    this.#counts.addInPlace(this.#one);
     return this.#draw();
   }
 
@@ -148,7 +150,7 @@ export class DeviceDecoder {
       for (const [i, mixer] of this.#states.entries()) {
         for (const tensor of mixer.slice(this.state.state[i].length)) tensor.dispose();
       }
-      const own = [this.#keys, this.#positions, this.#tokens, this.#one, this.#zero, this.#count];
+      const own = [this.#keys, this.#positions, this.#count, this.#counts, this.#tokens, this.#one, this.#zero];
       for (const tensor of own) tensor.dispose();
     }
   }

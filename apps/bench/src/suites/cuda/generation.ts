@@ -4,20 +4,29 @@
 // Knows models. Knows no text.
 import { generate, type MambaLM, prefill } from "@diffmamba/models";
 import type { StateDType } from "@diffmamba/ssm";
-import type { Device } from "@diffmamba/tensor";
+import { type Device, scope } from "@diffmamba/tensor";
 import { integers, onDevice } from "../../data.js";
 import { pytorchPeers } from "../../peers/pytorch.js";
 import { type Case, contest, type Entry, type Settings } from "../../race.js";
 import { deviceCopy } from "./ceilings.js";
 import { type BenchModel, benchModel, benchModels, describeBench } from "./models.js";
 
-/** Bytes that a token must read: weights, and the states of all rows, which it also writes. */
+/** Bytes that a token must move: weights, and the states of all rows, which it also writes where tokens are not kept beside them. */
 function bytesOf(model: MambaLM, rows: number, stateDtype: StateDType): number {
+  const { device } = model;
   const weights = model.parameters().reduce((sum, { storage }) => sum + storage.bytes, 0);
-  const state = model.initialState(1, stateDtype).flat();
-  const states = state.reduce((sum, { storage }) => sum + storage.bytes, 0);
-  for (const tensor of state) tensor.dispose();
-  return weights + 2 * rows * states;
+  return scope(() => {
+    const count = device.zeros([], "i32");
+    let states = 0;
+    for (const mixer of model.backbone.mixers) {
+      const state = mixer.initialState(rows, stateDtype);
+      const beside = mixer.defer(state, count);
+      const bytes = state.reduce((sum, { storage }) => sum + storage.bytes, 0);
+      states += beside === state ? 2 * bytes : bytes;
+      for (const tensor of new Set([...state, ...beside])) tensor.dispose();
+    }
+    return weights + states;
+  });
 }
 
 function generationEntry(
