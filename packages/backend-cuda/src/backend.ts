@@ -18,6 +18,7 @@ import type { Addon } from "./addon.js";
 import { ArgumentBuffer } from "./arguments.js";
 import { addressOf, type DeviceProperties, i64, type Launch, longs, pointer } from "./context.js";
 import { Fuser } from "./fuse.js";
+import { HALF_NORM_BYTES } from "./fuseRows.js";
 import { createKernels, keepsTokens, type Product, type ProductContext } from "./kernels/index.js";
 import { type CudaBuffer, Pool } from "./memory.js";
 import { packProduct, productName } from "./products.js";
@@ -182,14 +183,11 @@ export class CudaBackend implements Backend {
     const pool = this.#newPool(true);
     this.#native(() => this.addon.beginCapture(this.#handle));
     this.#recording = true;
-    const held: CudaBuffer[] = [];
+    let halves: CudaBuffer | undefined;
     // Tools that watch memory want kernels one by one.
     if (this.options.fuses && this.options.reuse) {
-      const allocate = (bytes: number) => {
-        held.push(pool.allocate(bytes));
-        return held[held.length - 1].address;
-      };
-      this.#fuser = new Fuser(this.properties.multiprocessors, (launch) => this.#launchAlone(launch), allocate);
+      halves = pool.allocate(HALF_NORM_BYTES);
+      this.#fuser = new Fuser(this.properties.multiprocessors, (launch) => this.#launchAlone(launch), halves.address);
     }
     this.#pool = pool;
     let failure: unknown;
@@ -202,7 +200,7 @@ export class CudaBackend implements Backend {
     this.#recording = false;
     this.#fuser = undefined;
     this.#pool = this.#main;
-    for (const buffer of held) pool.free(buffer);
+    if (halves) pool.free(halves);
     let graph: number | undefined;
     try {
       // Ended also after a failure: until then the stream takes nothing else.

@@ -26,14 +26,7 @@ let kernels: Required<ReturnType<typeof createKernels>>;
 beforeEach(() => {
   next = 2 ** 30;
   emitted = [];
-  fuser = new Fuser(
-    device.multiprocessors,
-    (launch) => emitted.push(launch),
-    (bytes) => {
-      next += Math.ceil(bytes / 512) * 512;
-      return next - Math.ceil(bytes / 512) * 512;
-    },
-  );
+  fuser = new Fuser(device.multiprocessors, (launch) => emitted.push(launch), 2 ** 20);
   const context = {
     device,
     tf32: false,

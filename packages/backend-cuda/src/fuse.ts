@@ -4,9 +4,8 @@
 // back until it is known what they become. Knows native/kernels/decode.cu and matmul_rows.cu.
 
 import { type Argument, i32, type Launch, pointer } from "./context.js";
-import { deferredNorm } from "./fuseDeferred.js";
 import { disjoint, FEW_ROWS, type Link, linkOf, sizeOfType } from "./fuseLinks.js";
-import { convColumn, HALF_NORM_BYTES, type RowsLaunch, rowsProduct } from "./fuseRows.js";
+import { convColumn, type RowsLaunch, rowsProduct } from "./fuseRows.js";
 import { noConvolution } from "./kernels/matmul.js";
 
 /** kFusedThreads and its warps. */
@@ -110,14 +109,15 @@ type Fused = Pick<RowsLaunch, "launch" | "count">;
 /** Takes launches in, and emits in their place what does the same in fewer. */
 export class Fuser {
   #held: Link[] = [];
-  /** Memory for the halves of norms, one after the other. */
-  #memory: number | undefined;
 
-  /** @param emit enqueues a launch @param allocate gives the address of so many bytes that stay until the last launch has been emitted */
+  /**
+   * @param emit enqueues a launch @param halves address of HALF_NORM_BYTES, which the recording keeps and nothing else ever has: what
+   * is free when launches are emitted may have been in use when they came
+   */
   constructor(
     private readonly multiprocessors: number,
     private readonly emit: (launch: Launch) => void,
-    private readonly allocate: (bytes: number) => number,
+    private readonly halves: number,
   ) {}
 
   /** @returns whether the launch is held back: it is then emitted in its turn */
@@ -135,9 +135,8 @@ export class Fuser {
     let rows: RowsLaunch | undefined;
     for (let i = 0; i < held.length; ) {
       const next = held.slice(i, i + 4);
-      rows = rowsProduct(next, rows?.half, () => (this.#memory ??= this.allocate(HALF_NORM_BYTES)));
-      const fused: Fused | undefined =
-        rows ?? normedProduct(next, this.multiprocessors) ?? productScan(next) ?? deferredNorm(next);
+      rows = rowsProduct(next, rows?.half, this.halves);
+      const fused: Fused | undefined = rows ?? normedProduct(next, this.multiprocessors) ?? productScan(next);
       this.emit(fused?.launch ?? held[i].launch);
       i += fused?.count ?? 1;
     }

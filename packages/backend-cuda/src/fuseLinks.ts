@@ -9,7 +9,7 @@ export const FEW_ROWS = 8;
 /** [first byte, end); of what is absent [0, 0). */
 export type Range = readonly [number, number];
 
-export type LinkKind = "addNorm" | "norm" | "product" | "rows" | "shallow" | "conv" | "scan" | "scanRows" | "deferred";
+export type LinkKind = "addNorm" | "norm" | "product" | "rows" | "shallow" | "conv" | "scan" | "scanRows";
 
 /** A launch with what is to be known of it. */
 export interface Link {
@@ -56,7 +56,6 @@ const patterns: readonly (readonly [RegExp, LinkKind])[] = [
   [/^conv_step_(bf16|f16|f32)$/, "conv"],
   [/^selective_scan_step_(bf16|f16|f32)(?:_state_(bf16|f16))?_16$/, "scan"],
   [/^selective_scan_rows_(bf16|f16|f32)(?:_state_(bf16|f16))?$/, "scanRows"],
-  [/^ssd_deferred_(bf16|f16|f32)(?:_state_(bf16|f16))?_\d+$/, "deferred"],
 ];
 
 /** What is to be known of a launch; undefined where it never becomes part of another. */
@@ -67,8 +66,7 @@ export function linkOf(launch: Launch): Link | undefined {
     const type = match.slice(1).find((name) => name !== undefined) as string;
     const args = launch.kernel.startsWith("gated") ? withGroups(launch) : launch.args;
     const numbers = numbersOf(args);
-    const isScan = kind.startsWith("scan") || kind === "deferred";
-    const stateBytes = isScan && match[2] !== undefined ? sizeOfType(match[2]) : 4;
+    const stateBytes = kind.startsWith("scan") && match[2] !== undefined ? sizeOfType(match[2]) : 4;
     const memory = memoryOf[kind](numbers, sizeOfType(type), rowsOfGrid(launch), stateBytes);
     return { launch, args, kind, type, stateBytes, numbers, ...memory };
   }
@@ -151,29 +149,6 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
       rows,
       reads: [rowsOf(x, rows, xPitch, channels, size)],
       writes: [rowsOf(y, rows, yPitch, channels, size), range(finalState, rows * channels * width * 4)],
-    };
-  },
-
-  deferred(n, size, rows, stateBytes) {
-    const [x, dt, , B, C, z, , , state, keptX, keptB, keptSteps, , y] = n;
-    const [xPitch, dtPitch, BPitch, CPitch, zPitch, yPitch, heads, headDim, groups, kept] = n.slice(14);
-    const [width, shared] = [heads * headDim, groups * n[29]];
-    return {
-      rows,
-      reads: [
-        rowsOf(x, rows, xPitch, width, size),
-        rowsOf(dt, rows, dtPitch, heads, size),
-        rowsOf(B, rows, BPitch, shared, size),
-        rowsOf(C, rows, CPitch, shared, size),
-        rowsOf(z, rows, zPitch, width, size),
-      ],
-      writes: [
-        rowsOf(y, rows, yPitch, width, size),
-        range(state, rows * width * n[29] * stateBytes),
-        range(keptX, rows * kept * width * size),
-        range(keptB, rows * kept * shared * size),
-        range(keptSteps, rows * kept * heads * 4),
-      ],
     };
   },
 

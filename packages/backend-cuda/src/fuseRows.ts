@@ -65,7 +65,7 @@ function isBetween(product: Link, norm: Link, next: Link): boolean {
 }
 
 /** The second half of a norm after a product. Undefined where the norm must stand alone. `memory`: where the halves meet. */
-function halfNorm(product: Link, [norm, next, conv]: readonly Maybe[], memory: () => number): HalfNorm | undefined {
+function halfNorm(product: Link, [norm, next, conv]: readonly Maybe[], memory: number): HalfNorm | undefined {
   if (norm?.kind !== "addNorm" || next?.kind !== "rows" || !product.launch.kernel.startsWith("matmul_rows")) {
     return undefined;
   }
@@ -83,13 +83,12 @@ function halfNorm(product: Link, [norm, next, conv]: readonly Maybe[], memory: (
     return undefined;
   }
   const [, , weight, sum, normed, rstdAddress, , width, , , sumPitch, normedPitch, eps] = norm.numbers;
-  const begin = memory();
   return {
-    memory: begin,
+    memory,
     width,
     writes: unwanted ? kept : norm.writes,
     args: [
-      ...[begin + SUMS, begin + SQUARES, weight, sum, normed, unwanted ? 0 : rstdAddress].map(at),
+      ...[memory + SUMS, memory + SQUARES, weight, sum, normed, unwanted ? 0 : rstdAddress].map(at),
       ...[width / COLUMNS, sumPitch, normedPitch].map(i32),
       f32(eps),
     ],
@@ -98,12 +97,12 @@ function halfNorm(product: Link, [norm, next, conv]: readonly Maybe[], memory: (
 
 /**
  * One launch for a product of some rows, what is left of the norm before it, and what comes after it: the convolution, or half of a norm.
- * @param held the product and what follows it @param memory gives the address of {@link HALF_NORM_BYTES}
+ * @param held the product and what follows it @param memory address of {@link HALF_NORM_BYTES}
  */
 export function rowsProduct(
   [product, ...after]: readonly Maybe[],
   before: HalfNorm | undefined,
-  memory: () => number,
+  memory: number,
 ): RowsLaunch | undefined {
   if (product?.kind !== "rows") return undefined;
   const [next] = after;

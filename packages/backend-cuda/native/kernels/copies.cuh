@@ -1,4 +1,4 @@
-// Layer: CUDA kernels. Copies from global to shared memory that are enqueued, and waited for by groups. Knows no tile.
+// Layer: CUDA kernels. Copies from global to shared memory that are enqueued, and waited for by groups; and what is brought nearer. Knows no tile.
 #pragma once
 
 #include "common.cuh"
@@ -17,3 +17,4 @@ template <int Pending>
 __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
+__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }

@@ -2,8 +2,33 @@
 // row on its way from memory while it computes with the one before. Every other form: rms_norm.cu. Formulas: the reference.
 // Knows no shape rule.
 
-#include "gated_row.cuh"
+#include "gates.cuh"
+#include "norm_rows.cuh"
 #include "overlap.cuh"
+
+/// A thread's vectors of COUNT rows of as many tensors. What lies beyond the row stays zero.
+template <int COUNT, int V, typename T>
+struct Held {
+  Vector<T, V> at[COUNT][kHeld];
+
+  __device__ __forceinline__ Held() {
+#pragma unroll
+    for (int k = 0; k < COUNT; k++)
+#pragma unroll
+      for (int s = 0; s < kHeld; s++)
+#pragma unroll
+        for (int v = 0; v < V; v++) at[k][s].at[v] = from_float<T>(0.0f);
+  }
+  __device__ __forceinline__ void read_row(const T* const (&rows)[COUNT], int items, int member, int team) {
+#pragma unroll
+    for (int s = 0; s < kHeld; s++) {
+      const int item = member + s * team;
+      if (item >= items) break;
+#pragma unroll
+      for (int k = 0; k < COUNT; k++) read(at[k][s], rows[k] + item * V);
+    }
+  }
+};
 
 /// x, z, y: (rows, groups * size) with pitches, blocks along y are groups; rstd (rows, groups). size <= kHeld * team * V.
 template <int V, typename T>
@@ -27,8 +52,30 @@ __device__ __forceinline__ void gated_rms_norm(const T* __restrict__ x, const T*
   for (; row < rows; row += step) {
     now = next;
     read_ahead(row + step);
-    const float r = gated_row<V>(now, w, y + row * y_pitch + from, size, eps, member, team, scratch);
+    float v[kHeld][V], squares = 0.0f;
+#pragma unroll
+    for (int s = 0; s < kHeld; s++) {
+      float gate[V];
+      widen(now.at[0][s], v[s]);
+      widen(now.at[1][s], gate);
+#pragma unroll
+      for (int i = 0; i < V; i++) {
+        v[s][i] *= quick_silu(gate[i]);
+        squares += v[s][i] * v[s][i];
+      }
+    }
+    const float r = 1.0f / sqrtf(team_sum(squares, team, scratch) / size + eps);
     if (member == 0) rstd[row * gridDim.y + blockIdx.y] = r;
+#pragma unroll
+    for (int s = 0; s < kHeld; s++) {
+      const int item = member + s * team;
+      if (item >= items) break;
+      float ws[V];
+      widen(w.at[0][s], ws);
+#pragma unroll
+      for (int i = 0; i < V; i++) v[s][i] *= r * ws[i];
+      store<V>(y + row * y_pitch + from + item * V, v[s]);
+    }
   }
 }
 

@@ -37,19 +37,22 @@ __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
-/// A float of the shared memory of one of PARTS blocks.
-template <int PARTS>
-__device__ __forceinline__ float load_of_block(const float* own, int rank) {
-  if (PARTS == 1) return *own;
+/// Where the shared memory of block `rank` of a cluster has what `own` is here.
+__device__ __forceinline__ uint32_t of_block(const float* own, int rank) {
+  uint32_t at = shared_address(own);
 #if __CUDA_ARCH__ >= 900
-  uint32_t at;
-  float x;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"(shared_address(own)), "r"(rank));
-  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(x) : "r"(at) : "memory");
-  return x;
-#else
-  return *own;
 #endif
+  return at;
+}
+__device__ __forceinline__ float load_of_block(uint32_t from) {
+  float x;
+#if __CUDA_ARCH__ >= 900
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(x) : "r"(from) : "memory");
+#else
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(from) : "memory");
+#endif
+  return x;
 }
 
 /// How a block of so many rows and columns is shared out: pieces that there is memory for, and warps along rows, columns and k.
@@ -186,6 +189,17 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   }
   __syncthreads();
   if (PARTS > 1) cluster_sync();
+  // All of them at once: each takes its time.
+  float got[EACH][PARTS * Shape::kGroups];
+#pragma unroll
+  for (int r = 0; r < PARTS; r++) {
+    const uint32_t from = of_block(sums + local, r);
+#pragma unroll
+    for (int e = 0; e < EACH; e++)
+#pragma unroll
+      for (int g = 0; g < Shape::kGroups; g++)
+        got[e][r * Shape::kGroups + g] = load_of_block(from + 4 * (g * ROWS + min(row_of(e), ROWS - 1)) * Shape::kPitch);
+  }
 #pragma unroll
   for (int e = 0; e < EACH; e++) {
     const int row = row_of(e);
@@ -193,9 +207,7 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
     if (is_row(e) && column < p.n) {
       float x = 0.0f;
 #pragma unroll
-      for (int r = 0; r < PARTS; r++)
-#pragma unroll
-        for (int g = 0; g < Shape::kGroups; g++) x += load_of_block<PARTS>(sums + (g * ROWS + row) * Shape::kPitch + local, r);
+      for (int i = 0; i < PARTS * Shape::kGroups; i++) x += got[e][i];
       if (normed) x *= scales[row];
       x = write_product<T>(p, row, column, x);
       if (convolves) conv[e].template finish<T>(all.conv, row, channel, x);

@@ -4,11 +4,9 @@
 //
 // A block has up to 64 channels of one row: a head, a part of one, or several heads of a group. Eight lanes have two of the channels, so
 // that a vector of C serves two rows of the state. The state is on its way, 16 bytes a lane and vector, while warps make
-// (C . B_s) e^(a_s) step_s of the tokens, a token a warp. The gated norm of y may come with it: the last block of a row to be done, or of a
-// group of it, makes it of what all have written.
+// (C . B_s) e^(a_s) step_s of the tokens, a token a warp.
 #pragma once
 
-#include "gated_row.cuh"
 #include "ssd_step.cuh"
 
 /// Tokens that can be kept: KEPT of src/kernels/ssdDeferred.ts.
@@ -43,59 +41,15 @@ struct SsdDeferred {
   int ahead, d_state;
 };
 
-/// As `gated_rms_norm` has them.
-struct SsdNorm {
-  const void* x;
-  const void* z;
-  const void* weight;
-  void* y;
-  float* rstd;
-  int rows, size;
-  long long x_pitch, z_pitch, y_pitch;
-  float eps;
-  int team;
-};
-
-/// Rows, or groups of rows, that a launch with the norm may have: COUNTED of src/fuse.ts.
-constexpr int kCounted = 4096;
-/// Blocks of each that are done: 0 between launches.
-__device__ unsigned ssd_done[kCounted];
-
 /// E elements of a row, in accesses of up to 16 bytes.
 template <int E, typename T>
 __device__ __forceinline__ void load_row(const T* from, float (&to)[E]) {
   SsdOperands<T>::template load_row<E>(from, to);
 }
 
-/// The norm of a row's group by the first threads of a block: of y as it lies in the L2 cache, as other blocks have written it.
-template <typename T>
-__device__ __forceinline__ void ssd_norm(const SsdNorm& p, int row, int group, int groups, float* scratch) {
-  constexpr int V = kVector<T>;
-  const int member = threadIdx.x, items = p.size / V, from = group * p.size;
-  if (member >= p.team) return;
-  const T* const x = static_cast<const T*>(p.x) + row * p.x_pitch + from;
-  const T* const z = static_cast<const T*>(p.z) + row * p.z_pitch + from;
-  Held<1, V, T> weight;
-  weight.read_row({static_cast<const T*>(p.weight) + from}, items, member, p.team);
-  Held<2, V, T> rows;
-#pragma unroll
-  for (int s = 0; s < kHeld; s++) {
-    const int item = member + s * p.team;
-    if (item >= items) break;
-    const uint4 bits = __ldcg(reinterpret_cast<const uint4*>(x + item * V));
-    rows.at[0][s] = *reinterpret_cast<const Vector<T, V>*>(&bits);
-    read(rows.at[1][s], z + item * V);
-  }
-  const float r = gated_row<V>(rows, weight, static_cast<T*>(p.y) + row * p.y_pitch + from, p.size, p.eps, member, p.team, scratch);
-  if (member == 0) p.rstd[row * groups + group] = r;
-}
-
-enum class Deferred { token, tokenAndNorm, settle };
-
 /// `settle`: no token comes; those that are kept go into the state.
-template <typename T, typename H, int N, Deferred form>
-__device__ __forceinline__ void ssd_deferred(const SsdDeferred& p, const SsdNorm* norm = nullptr) {
-  constexpr bool settles = form == Deferred::settle;
+template <typename T, typename H, int N, bool settles>
+__device__ __forceinline__ void ssd_deferred(const SsdDeferred& p) {
   constexpr int R = kLaneChannels, W = kVector<H>, vectors = N / W / 8;
   __shared__ float products[kMostKept], weights[kMostHeads][kMostKept], decays[kMostHeads];
   const int part = threadIdx.x % 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -243,20 +197,5 @@ __device__ __forceinline__ void ssd_deferred(const SsdDeferred& p, const SsdNorm
     }
 #pragma unroll
     for (int k = 0; k < vectors; k++) store<W>(row_of(channel) + W * (8 * k + part), h[k]);
-  }
-
-  if constexpr (form == Deferred::tokenAndNorm) {
-    __shared__ float scratch[32];
-    __shared__ bool is_last;
-    const int groups = width / norm->size, own_group = first / norm->size;
-    const unsigned others = norm->size / channels - 1;
-    __threadfence();
-    __syncthreads();
-    // Counts up to the number of blocks, and from there on begins with 0.
-    if (threadIdx.x == 0) is_last = atomicInc(&ssd_done[b * groups + own_group], others) == others;
-    __syncthreads();
-    if (!is_last) return;
-    __threadfence();
-    ssd_norm<T>(*norm, b, own_group, groups, scratch);
   }
 }

@@ -174,7 +174,6 @@ __device__ __forceinline__ void multiply(float (&c)[4], const FloatA& a, const F
 
 // ---- from global to shared memory ----
 
-__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 /// Copies `rows` x `columns` elements into a tile of Rows x Columns, the rest of it being 0. With `aligned`, all rows begin at
 /// multiples of 16 bytes and the copies are enqueued. A thread always has the same column.

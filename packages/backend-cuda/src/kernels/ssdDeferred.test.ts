@@ -72,12 +72,20 @@ describe("tokens kept beside the states", () => {
       [3, 32],
     ],
   ])("heads, width, groups, N, places %j: blocks and threads %j", (sizes, [blocks, threads]) => {
-    const made = launches(sizes);
-    expect(made.map(({ kernel }) => kernel)).toEqual(
-      ["deferred", "settle"].map((name) => `ssd_${name}_bf16_state_bf16_${sizes[3]}`),
+    const [token, settle] = launches(sizes);
+    const [heads, headDim, , N] = sizes;
+    const products = headDim % 16 === 0;
+    expect([token, settle].map(({ kernel }) => kernel)).toEqual([
+      products ? `ssd_kept_bf16_${N}` : `ssd_deferred_bf16_state_bf16_${N}`,
+      `ssd_settle_bf16_state_bf16_${N}`,
+    ]);
+    // A warp has 16 channels where tensor cores make the products.
+    expect(token).toMatchObject(
+      products ? { grid: [Math.ceil((heads * headDim) / 64), 12], block: 128 } : { grid: [blocks, 12], block: threads },
     );
-    for (const launch of made) {
-      expect(launch).toMatchObject({ grid: [blocks, 12], block: threads, overlap: true });
+    expect(settle).toMatchObject({ grid: [blocks, 12], block: threads });
+    for (const launch of [token, settle]) {
+      expect(launch.overlap).toBe(true);
       // SsdDeferred of native/kernels/ssd_deferred.cuh.
       expect(bytesOf(launch)).toBe(14 * 8 + 16 * 4);
     }

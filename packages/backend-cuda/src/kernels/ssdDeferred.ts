@@ -1,7 +1,15 @@
 // Layer: CUDA kernels. Tokens of the Mamba-2 scan that are kept beside the state: how a row's channels are cut into blocks, and the launches.
-// Knows native/kernels/ssd_deferred.cuh. Knows no formula.
+// Knows native/kernels/ssd_deferred.cuh and ssd_kept.cuh. Knows no formula.
 
-import { BackendError, type Kernels, rowPitch, type SsdKept, type SsdShape, type View } from "@diffmamba/tensor";
+import {
+  BackendError,
+  isHalf,
+  type Kernels,
+  rowPitch,
+  type SsdKept,
+  type SsdShape,
+  type View,
+} from "@diffmamba/tensor";
 import { type Argument, f32, i32, isAligned, type KernelContext, pointer } from "../context.js";
 import { elementwiseKernels } from "./elementwise.js";
 import { typesOf } from "./rows.js";
@@ -22,6 +30,10 @@ const THREADS_PER_CHANNEL = 4;
 export const DEFERRED_THREADS = DEFERRED_CHANNELS * THREADS_PER_CHANNEL;
 /** Threads that a multiprocessor has at once, about. */
 const RESIDENT_THREADS = 1024;
+
+/** Channels of a block, and of each of its warps, that takes its products to tensor cores: native/kernels/ssd_kept.cuh. */
+const KEPT_CHANNELS = 64;
+const WARP_CHANNELS = 16;
 
 /** Channels that a block takes: heads of one group, or a part of one head. Undefined where the kernel does not take the sizes. */
 function channelsOf({ heads, headDim, groups, dState }: SsdShape): number | undefined {
@@ -82,8 +94,18 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
       const { x, dt, A, D, z, dtBias } = inputs;
       const { sizes, last, ...launch } = launchOf(context, "ssd_deferred", inputs);
       const [B, C] = [aligned(inputs.B), aligned(inputs.C)];
+      const { dtype, shape } = inputs.initialState;
+      const [batch, heads, headDim, dState] = shape;
+      const products = isHalf(dtype) &&
+        dtype === x.dtype &&
+        headDim % WARP_CHANNELS === 0 && {
+          kernel: `ssd_kept_${dtype}_${dState}`,
+          grid: [Math.ceil((heads * headDim) / KEPT_CHANNELS), batch] as const,
+          block: (32 * KEPT_CHANNELS) / WARP_CHANNELS,
+        };
       context.launch({
         ...launch,
+        ...products,
         args: [
           ...[x, dt, A, B, C, z, D, dtBias].map(pointer),
           ...keptArguments(inputs),
