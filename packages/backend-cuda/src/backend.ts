@@ -18,7 +18,7 @@ import type { Addon } from "./addon.js";
 import { ArgumentBuffer } from "./arguments.js";
 import { addressOf, type DeviceProperties, i64, type Launch, longs, pointer } from "./context.js";
 import { Fuser } from "./fuse.js";
-import { HALF_NORM_BYTES } from "./fuseRows.js";
+import { HALF_NORM_BYTES } from "./fuseHalves.js";
 import { createKernels, keepsTokens, type Product, type ProductContext } from "./kernels/index.js";
 import { type CudaBuffer, Pool } from "./memory.js";
 import { packProduct, productName } from "./products.js";

@@ -182,7 +182,7 @@ describe("a token's launches", () => {
 
   it("of more rows, in a layer of Mamba-2: the convolution goes with its product", () => {
     mamba2(9);
-    const four = ["add_rms_norm_f32_bf16_v8", "matmul_wide_rows1x4_bf16", "ssd_single_bf16_128", "gated_rms_norm_bf16"];
+    const four = ["add_rms_norm_f32_bf16_v8", "matmul_rows1x1_bf16", "ssd_single_bf16_128", "gated_rms_norm_bf16"];
     expect(names()).toEqual([...four, "matmul_rows1x4_bf16"]);
     const buffer = new ArgumentBuffer();
     buffer.launch(0, emitted[1]);
@@ -201,8 +201,8 @@ describe("a token's launches", () => {
     mamba(64, "bf16");
     expect(names()).toEqual([
       "add_rms_norm_f32_bf16_v8",
-      "matmul_wide_rows4x4_bf16",
-      "matmul_rows4x8_bf16",
+      "matmul_rows4x1_bf16",
+      "matmul_rows4x4_bf16",
       "product_scan_rows_bf16_state_bf16",
       "matmul_rows4x4_bf16",
     ]);
@@ -300,7 +300,7 @@ describe("a token's launches", () => {
     it("the norm is half in each of them", () => {
       const { x, sum, normed, rstd, packed } = between();
       convolve(columns(packed, 0, [rows, 1, wide]), wide);
-      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_wide_rows4x4_bf16"]);
+      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
       const [first, second] = emitted;
       const [norm, add] = [second.args.length - 7 - 10, first.args.length - 7];
       expect(address(first, add)).toBe(of(x));
@@ -327,17 +327,17 @@ describe("a token's launches", () => {
         "matmul_rows4x4_bf16",
         "matmul_rows4x4_bf16",
         "add_rms_norm_f32_bf16_v8",
-        "matmul_wide_rows4x4_bf16",
+        "matmul_rows4x1_bf16",
       ]);
     });
 
     it("stands alone in f16, where rows may be too large before the norm", () => {
       between("f16");
-      expect(names()).toEqual(["matmul_rows4x4_f16", "add_rms_norm_f32_f16_v8", "matmul_wide_rows4x4_f16"]);
+      expect(names()).toEqual(["matmul_rows4x4_f16", "add_rms_norm_f32_f16_v8", "matmul_rows4x1_f16"]);
     });
 
     it("stands alone where a product comes to lie over the stream, or over what the norm leaves", () => {
-      const alone = ["matmul_rows4x4_bf16", "add_rms_norm_f32_bf16_v8", "matmul_wide_rows4x4_bf16"];
+      const alone = ["matmul_rows4x4_bf16", "add_rms_norm_f32_bf16_v8", "matmul_rows4x1_bf16"];
       between("bf16", (views) => {
         views.out = { ...views.out, buffer: views.x.buffer };
       });
@@ -355,14 +355,88 @@ describe("a token's launches", () => {
       const last = view([1, rows, 3072]);
       const { normed } = addNorm(view([rows, 768], "f32"), out, { ...view([rows], "f32"), buffer: last.buffer });
       product(normed, 3072, last);
-      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_wide_rows4x4_bf16"]);
+      expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
       expect(address(emitted[1], emitted[1].args.length - 7 - 10 + 5)).toBe(0);
     });
   });
 
-  it("of more columns than the device has room for: cuBLASLt takes over", () => {
-    product(view([64, 1024]), 4384);
-    product(view([64, 1024]), 8456);
-    expect(names()).toEqual(["matmul_wide_rows4x4_bf16"]);
+  describe("of many rows that keep tokens, with the gated norm between the scan and its product", () => {
+    const [rows, width, heads] = [64, 1536, 24];
+
+    /** The scan, its norm, and the products around the next norm; what the launches are given. */
+    function layer({ groupSize = width, dtype = "bf16" as DType, over = false } = {}) {
+      const [packed, x] = [view([rows, 3352], dtype), view([rows, 768], "f32")];
+      const [y, gated] = [view([rows, 1, heads, 64], dtype), view([rows, width], dtype)];
+      const rstd = view([rows, width / groupSize], "f32");
+      const state = view([rows, heads, 64, 128], dtype);
+      kernels.ssdDeferred(
+        {
+          ...{ x: view([rows, 1, heads, 64], dtype), dt: columns(packed, 3328, [rows, 1, heads]) },
+          ...{ A: view([heads], "f32"), B: view([rows, 1, 1, 128], dtype), C: view([rows, 1, 1, 128], dtype) },
+          ...{ initialState: state, keptX: view([rows, 16, heads, 64], dtype), keptB: view([rows, 16, 1, 128], dtype) },
+          ...{ keptSteps: view([rows, 16, heads], "f32"), count: view([], "i32") },
+        },
+        { y },
+        { dtSoftplus: true, dtLimit: [0, Number.POSITIVE_INFINITY] },
+      );
+      kernels.rmsNorm(
+        {
+          x: { ...y, shape: [rows, width], strides: [width, 1] },
+          weight: view([width], dtype),
+          z: columns(packed, 0, [rows, width]),
+        },
+        { y: gated, rstd },
+        { eps: 1e-5, groupSize, normBeforeGate: false },
+      );
+      const out = product(gated, 768, over ? { ...view([1, rows, 768], dtype), buffer: gated.buffer } : undefined);
+      const [sum, normed] = [view([rows, 768], "f32"), view([rows, 768], dtype)];
+      kernels.addRmsNorm(
+        { x, y: out, weight: view([768], dtype) },
+        { sum, normed, rstd: view([rows], "f32") },
+        { eps: 1e-5 },
+      );
+      product(normed, 3352);
+      return { packed, y, gated, rstd, sum, normed };
+    }
+
+    const address = (launch: Launch, i: number): number => (launch.args.at(i) as { address: number }).address;
+    const of = (x: View): number => (x.buffer as CudaBuffer).address;
+
+    it("both norms are half in what is before them and half in their product", () => {
+      const { packed, gated, rstd } = layer();
+      expect(names()).toEqual(["ssd_kept_norm_bf16_128", "matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
+      const [scan, product] = emitted;
+      expect(address(scan, -6)).toBe(of(packed));
+      const [scaled, squares] = [address(scan, -4), address(scan, -3)];
+      const norm = -7 - 10;
+      expect([address(product, 0), address(product, norm + 1)]).toEqual([scaled, squares]);
+      expect([address(product, norm), address(product, norm + 4), address(product, norm + 5)]).toEqual([
+        0,
+        of(gated),
+        of(rstd),
+      ]);
+      // The second norm begins in other memory.
+      expect(address(product, -5)).not.toBe(0);
+      expect(address(product, -4)).not.toBe(scaled);
+      const buffer = new ArgumentBuffer();
+      buffer.launch(0, scan);
+      expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(14 * 8 + 16 * 4 + 40);
+    });
+
+    it("stand alone where there are several groups, in f16, and where the product comes to lie over the normed rows", () => {
+      layer({ groupSize: width / 2 });
+      expect(names()).toEqual([
+        "ssd_kept_bf16_128",
+        "gated_rms_norm_bf16",
+        "matmul_rows4x4_bf16",
+        "matmul_rows4x1_bf16",
+      ]);
+      emitted = [];
+      layer({ dtype: "f16" });
+      expect(names().slice(0, 3)).toEqual(["ssd_kept_f16_128", "gated_rms_norm_f16", "matmul_rows4x4_f16"]);
+      emitted = [];
+      layer({ over: true });
+      expect(names().slice(0, 3)).toEqual(["ssd_kept_bf16_128", "gated_rms_norm_bf16", "matmul_rows4x4_bf16"]);
+    });
   });
 });

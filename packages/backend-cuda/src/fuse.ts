@@ -5,7 +5,7 @@
 
 import { type Argument, i32, type Launch, pointer } from "./context.js";
 import { disjoint, FEW_ROWS, type Link, linkOf, sizeOfType } from "./fuseLinks.js";
-import { convColumn, type RowsLaunch, rowsProduct } from "./fuseRows.js";
+import { convColumn, keptScan, type RowsLaunch, rowsProduct } from "./fuseRows.js";
 import { noConvolution } from "./kernels/matmul.js";
 
 /** kFusedThreads and its warps. */
@@ -135,7 +135,7 @@ export class Fuser {
     let rows: RowsLaunch | undefined;
     for (let i = 0; i < held.length; ) {
       const next = held.slice(i, i + 4);
-      rows = rowsProduct(next, rows?.half, this.halves);
+      rows = rowsProduct(next, rows?.half, this.halves) ?? keptScan(next, this.halves);
       const fused: Fused | undefined = rows ?? normedProduct(next, this.multiprocessors) ?? productScan(next);
       this.emit(fused?.launch ?? held[i].launch);
       i += fused?.count ?? 1;

@@ -9,7 +9,7 @@ export const FEW_ROWS = 8;
 /** [first byte, end); of what is absent [0, 0). */
 export type Range = readonly [number, number];
 
-export type LinkKind = "addNorm" | "norm" | "product" | "rows" | "shallow" | "conv" | "scan" | "scanRows";
+export type LinkKind = "addNorm" | "norm" | "product" | "rows" | "shallow" | "conv" | "scan" | "scanRows" | "kept";
 
 /** A launch with what is to be known of it. */
 export interface Link {
@@ -51,10 +51,11 @@ const patterns: readonly (readonly [RegExp, LinkKind])[] = [
   [/^add_rms_norm_f32_(?:(bf16|f16)_v8|(f32)_v4)$/, "addNorm"],
   [/^(?:rms_norm_(bf16|f16)_v8|rms_norm_(f32)_v4|gated_rms_norm_(bf16|f16|f32))$/, "norm"],
   [/^matmul_skinny\dx\d_(bf16|f16|f32)$/, "product"],
-  [/^matmul_(?:wide_)?rows\dx\d_(bf16|f16)$/, "rows"],
+  [/^matmul_rows\dx\d_(bf16|f16)$/, "rows"],
   [/^matmul_shallow_(bf16|f16|f32)$/, "shallow"],
   [/^conv_step_(bf16|f16|f32)$/, "conv"],
   [/^selective_scan_step_(bf16|f16|f32)(?:_state_(bf16|f16))?_16$/, "scan"],
+  [/^ssd_kept_(bf16|f16)_\d+$/, "kept"],
   [/^selective_scan_rows_(bf16|f16|f32)(?:_state_(bf16|f16))?$/, "scanRows"],
 ];
 
@@ -149,6 +150,30 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
       rows,
       reads: [rowsOf(x, rows, xPitch, channels, size)],
       writes: [rowsOf(y, rows, yPitch, channels, size), range(finalState, rows * channels * width * 4)],
+    };
+  },
+
+  kept(n, size, rows) {
+    const [x, dt, , B, C, z, , , state, keptX, keptB, keptSteps, , y] = n;
+    const [xPitch, dtPitch, BPitch, CPitch, zPitch, yPitch, heads, headDim, groups, kept] = n.slice(14);
+    const dState = n[n.length - 1];
+    const [width, shared] = [heads * headDim, groups * dState];
+    return {
+      rows,
+      reads: [
+        rowsOf(x, rows, xPitch, width, size),
+        rowsOf(dt, rows, dtPitch, heads, size),
+        rowsOf(B, rows, BPitch, shared, size),
+        rowsOf(C, rows, CPitch, shared, size),
+        rowsOf(z, rows, zPitch, width, size),
+      ],
+      writes: [
+        rowsOf(y, rows, yPitch, width, size),
+        range(state, rows * width * dState * size),
+        range(keptX, rows * kept * width * size),
+        range(keptB, rows * kept * shared * size),
+        range(keptSteps, rows * kept * heads * 4),
+      ],
     };
   },
 

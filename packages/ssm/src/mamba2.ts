@@ -222,9 +222,10 @@ export class Mamba2 extends Mixer {
   override defer(state: MixerState, count: Tensor): MixerState {
     const { nHeads: heads, headDim, nGroups: groups, dState } = this;
     const shape = { batch: state[1].dim(0), heads, headDim, groups, dState };
-    const places = count.device.backend.keepsTokens?.(shape) ?? 0;
+    const { dtype } = this.conv1d.weight.compute;
+    const places = count.device.backend.keepsTokens?.(shape, { dtype, stateDType: state[1].dtype }) ?? 0;
     if (places === 0) return state;
-    const { x, B, steps } = scope(() => keptTokens(shape, places, this.conv1d.weight.compute.dtype, count));
+    const { x, B, steps } = scope(() => keptTokens(shape, places, dtype, count));
     return [...state, ...[x, B, steps].map((tensor) => keep(tensor)), count];
   }
 

@@ -1,7 +1,6 @@
-// Layer: CUDA kernels. The matrix product of a token of 9 to 64 rows in 16 bits, on tensor cores: a block has all rows of some columns, and
-// the blocks of a cluster share k, so that the whole device reads the weights at once; with it goes the convolution of some of the columns,
-// and half a norm before or after it. Sums are f32, in an order that follows from the shape. Where k is short, each lane has an element.
-// Knows no model.
+// Layer: CUDA kernels. The matrix product of a token of 9 to 64 rows in 16 bits, on tensor cores: a block has all rows of a few columns, and
+// its warps share k, so that the weights are read once, all at the same time; with it goes the convolution of some of the columns, and half a
+// norm before or after it. Sums are f32, in an order that follows from the shape. Where k is short, each lane has an element. Knows no model.
 
 #include "conv_step.cuh"
 #include "half_products.cuh"
@@ -10,9 +9,10 @@
 #include "token_product.cuh"
 
 constexpr int kRowsWarps = kRowsThreads / 32;
-/// Elements of k of a piece, all of which but one are on their way at a time, and of a line of it in shared memory.
-constexpr int kRowsPiece = 64;
-constexpr int kRowsLine = kRowsPiece + 8;
+/// Columns of a block.
+constexpr int kRowsColumns = 32;
+/// Elements of k of a piece: 8 to each of four lanes.
+constexpr int kRowsPiece = 32;
 
 struct RowsProduct {
   Product product;
@@ -23,6 +23,23 @@ struct RowsProduct {
   RowsAdd add;
 };
 
+/// Eight elements of a line, as tensor cores take them: two in a word.
+struct alignas(16) Eight {
+  uint32_t at[4];
+};
+
+/// Zeros where it is not there. Keeps its place among the others: compilers would rather wait for one before they order the next.
+__device__ __forceinline__ Eight read_eight(const void* from, bool there) {
+  Eight x;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\tmov.b32 %0, 0;\n\tmov.b32 %1, 0;\n\tmov.b32 %2, 0;\n\tmov.b32 %3, 0;\n\t"
+      "@p ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
+      : "=&r"(x.at[0]), "=&r"(x.at[1]), "=&r"(x.at[2]), "=&r"(x.at[3])
+      : "l"(from), "r"(static_cast<int>(there))
+      : "memory");
+  return x;
+}
+
 // Blocks that share k are a cluster; devices without them let the first of the blocks do it all.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 #define CLUSTER_OF(n) __cluster_dims__(n, 1, 1)
@@ -32,9 +49,15 @@ constexpr bool kClusters = true;
 constexpr bool kClusters = false;
 #endif
 
-__device__ __forceinline__ void cluster_sync() {
+/// The two halves of a barrier of all threads of a cluster.
+__device__ __forceinline__ void cluster_arrive() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
 /// Where the shared memory of block `rank` of a cluster has what `own` is here.
@@ -55,159 +78,143 @@ __device__ __forceinline__ float load_of_block(uint32_t from) {
   return x;
 }
 
-/// How a block of so many rows and columns is shared out: pieces that there is memory for, and warps along rows, columns and k.
-template <int ROWS, int COLUMNS>
-struct RowsBlock {
-  static constexpr int kPieces = COLUMNS > 64 ? 4 : 6;
-  static constexpr int kWide = COLUMNS > 64 ? kRowsWarps / (ROWS > 16 ? 2 : 1) : 2;
-  static constexpr int kTall = COLUMNS > 64 ? kRowsWarps / kWide : ROWS / 16;
-  static constexpr int kGroups = kRowsWarps / kWide / kTall;
-  /// Tiles of 16 rows, and pairs of tiles of 8 columns, of a warp.
-  static constexpr int kTiles = ROWS / 16 / kTall, kPairs = COLUMNS / 16 / kWide;
-  /// Lines of a piece, and floats of a line of sums.
-  static constexpr int kLines = ROWS + COLUMNS, kPitch = COLUMNS + 8;
-  static_assert(4 * kGroups * ROWS * kPitch <= 2 * kPieces * kLines * kRowsLine, "sums lie where pieces were");
-};
-
 /// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, and SPLIT blocks share k. All lines are aligned to 16
-/// bytes and k is a multiple of 8. Dynamic shared memory: pieces of both sides, and then the warps' sums.
-template <typename T, int TALL, int SPLIT, int COLUMNS>
+/// bytes and k is a multiple of 8. A warp has half of the rows, where they are more than 16, and every so many pieces of k, all of which are
+/// on their way at once. A lane reads 8 elements of a line; which elements of k stand at which place of the unit is the same for both sides,
+/// and so does not matter. Dynamic shared memory: the warps' sums, and the block's.
+template <typename T, int TALL, int SPLIT>
 __device__ __forceinline__ void rows_product(const RowsProduct& all) {
-  constexpr int PARTS = kClusters ? SPLIT : 1, ROWS = 16 * TALL;
-  typedef RowsBlock<ROWS, COLUMNS> Shape;
+  constexpr int COLUMNS = kRowsColumns;
+  constexpr int PARTS = kClusters ? SPLIT : 1, ROWS = 16 * TALL, HALVES = TALL > 1 ? 2 : 1, TILES = TALL / HALVES;
+  constexpr int GROUPS = kRowsWarps / HALVES, WIDE = COLUMNS / 8, PITCH = COLUMNS + 8, AHEAD = SPLIT > 1 ? 4 : TILES > 1 ? 6 : 4;
   extern __shared__ __align__(16) unsigned char memory[];
-  __shared__ float scales[ROWS];
-  T* const pieces = reinterpret_cast<T*>(memory);
-  float* const sums = reinterpret_cast<float*>(memory);
+  float* const parts = reinterpret_cast<float*>(memory);
   const Product& p = all.product;
-  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4, half = warp % HALVES, group = warp / HALVES;
   const int rank = blockIdx.x % SPLIT, tile = blockIdx.x / SPLIT, tiles = gridDim.x / SPLIT, first = tile * COLUMNS;
   if (rank >= PARTS) return;
   // This block's part of k.
   const int depth = (p.k + PARTS * kRowsPiece - 1) / (PARTS * kRowsPiece) * kRowsPiece, begin = rank * depth, end = min(begin + depth, p.k);
-  const int count = max(end - begin + kRowsPiece - 1, 0) / kRowsPiece;
   let_next_start();
-  if (thread < COLUMNS && first + thread < p.n && begin < end) {
-    prefetch_row(static_cast<const T*>(p.b) + static_cast<long long>(first + thread) * p.b_pitch + begin,
+  if (threadIdx.x < COLUMNS && first + static_cast<int>(threadIdx.x) < p.n && begin < end) {
+    prefetch_row(static_cast<const T*>(p.b) + static_cast<long long>(first + threadIdx.x) * p.b_pitch + begin,
                  (end - begin) * static_cast<int>(sizeof(T)));
   }
   const int from = max(first, all.column), convolved = min(first + COLUMNS, all.column + all.conv.conv.channels) - from;
-  if (all.conv.x != nullptr && all.conv.initial != nullptr && convolved > 0 && thread < p.m && rank == 0) {
-    prefetch_row(all.conv.initial + 4 * (static_cast<long long>(thread) * all.conv.conv.channels + from - all.column), 16 * convolved);
+  if (all.conv.x != nullptr && all.conv.initial != nullptr && convolved > 0 && static_cast<int>(threadIdx.x) < p.m && rank == 0) {
+    prefetch_row(all.conv.initial + 4 * (static_cast<long long>(threadIdx.x) * all.conv.conv.channels + from - all.column), 16 * convolved);
   }
-  wait_for_previous();
-
-  // A thread copies 16 bytes of every so many lines.
-  constexpr int vectors = kRowsPiece / 8, step = kRowsThreads / vectors;
-  const auto copy_piece = [&](int piece) {
-    const int k = begin + piece * kRowsPiece + thread % vectors * 8;
-    T* const to = pieces + piece % Shape::kPieces * Shape::kLines * kRowsLine + thread % vectors * 8;
+  const T* left[2 * TILES];
+  const T* right[WIDE];
 #pragma unroll
-    for (int i = 0; i < (Shape::kLines + step - 1) / step; i++) {
-      const int line = thread / vectors + i * step, column = first + line - ROWS;
-      if (Shape::kLines % step != 0 && line >= Shape::kLines) break;
-      const bool left = line < ROWS, there = k < end && (left ? line < p.m : column < p.n);
-      const T* const row = left ? static_cast<const T*>(p.a) + static_cast<long long>(line) * p.a_pitch
-                                : static_cast<const T*>(p.b) + static_cast<long long>(column) * p.b_pitch;
-      copy_16(to + line * kRowsLine, there ? row + k : static_cast<const T*>(p.a), there ? 16 : 0);
-    }
-  };
+  for (int i = 0; i < 2 * TILES; i++)
+    left[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(16 * TILES * half + 8 * i + line, p.m - 1)) * p.a_pitch;
 #pragma unroll
-  for (int i = 0; i < Shape::kPieces - 1; i++) {
-    if (i < count) copy_piece(i);
-    close_copies();
-  }
-
-  // What is needed in the end is on its way meanwhile. This thread finishes EACH elements, in one column, of those that the cluster's blocks
-  // have sums of.
+  for (int j = 0; j < WIDE; j++) right[j] = static_cast<const T*>(p.b) + static_cast<long long>(min(first + 8 * j + line, p.n - 1)) * p.b_pitch;
+  float sum[TILES][WIDE][4] = {};
+  // The elements that this thread finishes, of those that the cluster's blocks have sums of: EACH, in one column.
   constexpr int OWN = ROWS / PARTS, LINES = kRowsThreads / COLUMNS, EACH = (OWN + LINES - 1) / LINES;
-  const int local = thread % COLUMNS, column = first + local, channel = column - all.column;
-  const auto row_of = [&](int e) { return rank * OWN + thread / COLUMNS + e * LINES; };
-  const auto is_row = [&](int e) { return thread / COLUMNS + e * LINES < OWN && row_of(e) < p.m; };
-  const bool normed = all.norm.squares != nullptr, adds = COLUMNS == 32 && all.add.x != nullptr;
+  const int local = threadIdx.x % COLUMNS, top = threadIdx.x / COLUMNS, column = first + local, channel = column - all.column;
+  const auto row_of = [&](int e) { return rank * OWN + top + e * LINES; };
+  const auto is_row = [&](int e) { return top + e * LINES < OWN && row_of(e) < p.m; };
+  const auto is_own = [&](int e) { return is_row(e) && column < p.n; };
   const bool convolves = column < p.n && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
-  const int unit = PARTS > 1 ? blockIdx.x : tile, units = PARTS > 1 ? gridDim.x : tiles;
+  wait_for_previous();
+  // What is needed in the end is on its way first.
+  const bool normed = all.norm.squares != nullptr, adds = all.add.x != nullptr;
   RowSquares squares;
-  float4 own_sums = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  if (normed) {
-    squares.read(all.norm, min(thread / 4, p.m - 1));
-    if (unit < p.m && 4 * thread < p.k) own_sums = read_early4(all.norm.sums + unit * p.k + 4 * thread);
-  }
+  float4 unnormed = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  const int unit = PARTS > 1 ? blockIdx.x : tile, units = PARTS > 1 ? gridDim.x : tiles;
+  const auto read_row = [&](int row) {
+    RowsNorm norm = all.norm;
+    if (norm.sums) norm.sums += row * p.k;
+    return read_unnormed(norm, static_cast<const T*>(p.a) + static_cast<long long>(row) * p.a_pitch, p.k);
+  };
   float old[EACH];
-  ConvChannel conv[EACH];
-#pragma unroll
-  for (int e = 0; e < EACH; e++) {
-    const bool is_own = is_row(e) && column < p.n;
-    old[e] = adds && is_own ? read_early(all.add.x + static_cast<long long>(row_of(e)) * all.add.x_pitch + column) : 0.0f;
-    if (convolves && is_own) conv[e].template load<T>(all.conv, row_of(e), channel);
-  }
-
-  const int wide = warp % Shape::kWide, tall = warp / Shape::kWide % Shape::kTall, group = warp / Shape::kWide / Shape::kTall;
-  float sum[Shape::kTiles][Shape::kPairs][2][4] = {};
-  for (int piece = 0; piece < count; piece++) {
-    wait_copies<Shape::kPieces - 2>();
-    __syncthreads();
-    if (piece + Shape::kPieces - 1 < count) copy_piece(piece + Shape::kPieces - 1);
-    close_copies();
-    const T* const left = pieces + piece % Shape::kPieces * Shape::kLines * kRowsLine + 16 * Shape::kTiles * tall * kRowsLine;
-    const T* const right = pieces + piece % Shape::kPieces * Shape::kLines * kRowsLine + (ROWS + 16 * Shape::kPairs * wide) * kRowsLine;
-#pragma unroll
-    for (int s = 0; s < kRowsPiece / 16; s += Shape::kGroups) {
-      const int k = 16 * (s + group);
-      if (kRowsPiece / 16 % Shape::kGroups != 0 && k >= kRowsPiece) break;
-      HalfA a[Shape::kTiles];
-      HalfB b[Shape::kPairs][2];
-#pragma unroll
-      for (int i = 0; i < Shape::kTiles; i++) load_a(a[i], left + 16 * i * kRowsLine + k, kRowsLine);
-#pragma unroll
-      for (int j = 0; j < Shape::kPairs; j++) load_b(b[j], right + 16 * j * kRowsLine + k, kRowsLine);
-#pragma unroll
-      for (int i = 0; i < Shape::kTiles; i++)
-#pragma unroll
-        for (int j = 0; j < Shape::kPairs; j++)
-#pragma unroll
-          for (int h = 0; h < 2; h++) multiply<T>(sum[i][j][h], a[i], b[j][h]);
-    }
-  }
-  wait_copies<0>();
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < Shape::kTiles; i++)
-#pragma unroll
-    for (int j = 0; j < Shape::kPairs; j++)
-#pragma unroll
-      for (int h = 0; h < 2; h++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const int row = 16 * (Shape::kTiles * tall + i) + 8 * half + lane / 4, at = 16 * (Shape::kPairs * wide + j) + 8 * h + lane % 4 * 2;
-          *reinterpret_cast<float2*>(sums + (group * ROWS + row) * Shape::kPitch + at) =
-              make_float2(sum[i][j][h][2 * half], sum[i][j][h][2 * half + 1]);
-        }
   if (normed) {
-    const float scale = squares.scale(all.norm, p.k);
-    if (thread / 4 < ROWS && thread % 4 == 0) scales[thread / 4] = scale;
+    squares.read(all.norm, min(static_cast<int>(threadIdx.x) / 4, p.m - 1));
+    if (unit < p.m) unnormed = read_row(unit);
   }
-  __syncthreads();
-  if (PARTS > 1) cluster_sync();
-  // All of them at once: each takes its time.
-  float got[EACH][PARTS * Shape::kGroups];
-#pragma unroll
-  for (int r = 0; r < PARTS; r++) {
-    const uint32_t from = of_block(sums + local, r);
+  if (adds) {
 #pragma unroll
     for (int e = 0; e < EACH; e++)
+      old[e] = is_own(e) ? read_early(all.add.x + static_cast<long long>(row_of(e)) * all.add.x_pitch + column) : 0.0f;
+  }
+  for (int start = begin + group * kRowsPiece; start < end; start += AHEAD * GROUPS * kRowsPiece) {
+    Eight a[AHEAD][2 * TILES], b[AHEAD][WIDE];
 #pragma unroll
-      for (int g = 0; g < Shape::kGroups; g++)
-        got[e][r * Shape::kGroups + g] = load_of_block(from + 4 * (g * ROWS + min(row_of(e), ROWS - 1)) * Shape::kPitch);
+    for (int u = 0; u < AHEAD; u++) {
+      const int at = start + lane % 4 * 8 + u * GROUPS * kRowsPiece;
+#pragma unroll
+      for (int j = 0; j < WIDE; j++) b[u][j] = read_eight(right[j] + at, at < end);
+#pragma unroll
+      for (int i = 0; i < 2 * TILES; i++) a[u][i] = read_eight(left[i] + at, at < end);
+    }
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++)
+#pragma unroll
+      for (int s = 0; s < 4; s += 2)
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+#pragma unroll
+          for (int j = 0; j < WIDE; j++)
+            multiply<T>(sum[i][j], HalfA{a[u][2 * i].at[s], a[u][2 * i + 1].at[s], a[u][2 * i].at[s + 1], a[u][2 * i + 1].at[s + 1]},
+                        HalfB{b[u][j].at[s], b[u][j].at[s + 1]});
+  }
+#pragma unroll
+  for (int i = 0; i < TILES; i++)
+#pragma unroll
+    for (int j = 0; j < WIDE; j++)
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const int row = 16 * (TILES * half + i) + 8 * h + line;
+        *reinterpret_cast<float2*>(parts + (group * ROWS + row) * PITCH + 8 * j + lane % 4 * 2) =
+            make_float2(sum[i][j][2 * h], sum[i][j][2 * h + 1]);
+      }
+  // What the convolution needs is on its way for all of a thread's elements before the first is written.
+  ConvChannel conv[EACH];
+#pragma unroll
+  for (int e = 0; e < EACH; e++)
+    if (convolves && is_row(e)) conv[e].template load<T>(all.conv, row_of(e), channel);
+  __shared__ float scales[ROWS];
+  if (normed) {
+    const float scale = squares.scale(all.norm, p.k);
+    if (threadIdx.x / 4 < ROWS && threadIdx.x % 4 == 0) scales[threadIdx.x / 4] = scale;
+  }
+  __syncthreads();
+  const auto block_sum_of = [&](int row) {
+    float x = 0.0f;
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) x += parts[(g * ROWS + row) * PITCH + local];
+    return x;
+  };
+  float got[EACH][PARTS];
+  if (PARTS > 1) {
+    float* const totals = parts + GROUPS * ROWS * PITCH;
+    for (int row = top; row < ROWS; row += LINES) totals[row * COLUMNS + local] = block_sum_of(row);
+    cluster_arrive();
+    cluster_wait();
+    // All of them at once: each takes its time.
+#pragma unroll
+    for (int r = 0; r < PARTS; r++) {
+      const uint32_t from = of_block(totals, r);
+#pragma unroll
+      for (int e = 0; e < EACH; e++) got[e][r] = load_of_block(from + 4 * (min(row_of(e), ROWS - 1) * COLUMNS + local));
+    }
+    // What others still read must not go: they say so here, and are waited for in the end.
+    cluster_arrive();
+  } else {
+#pragma unroll
+    for (int e = 0; e < EACH; e++) got[e][0] = block_sum_of(min(row_of(e), ROWS - 1));
   }
 #pragma unroll
   for (int e = 0; e < EACH; e++) {
     const int row = row_of(e);
     float square = 0.0f;
-    if (is_row(e) && column < p.n) {
+    if (is_own(e)) {
       float x = 0.0f;
 #pragma unroll
-      for (int i = 0; i < PARTS * Shape::kGroups; i++) x += got[e][i];
+      for (int r = 0; r < PARTS; r++) x += got[e][r];
       if (normed) x *= scales[row];
       x = write_product<T>(p, row, column, x);
       if (convolves) conv[e].template finish<T>(all.conv, row, channel, x);
@@ -227,33 +234,33 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   }
   if (normed) {
     for (int row = unit; row < p.m; row += units) {
-      if (row != unit && 4 * thread < p.k) own_sums = read_early4(all.norm.sums + row * p.k + 4 * thread);
-      write_normed<T>(all.norm, row, p.k, own_sums, scales[row]);
+      if (row != unit) unnormed = read_row(row);
+      write_normed<T>(all.norm, row, p.k, unnormed, scales[row]);
     }
   }
-  // What others still read must not go.
-  if (PARTS > 1) cluster_sync();
+  __syncwarp();
+  if (PARTS > 1) cluster_wait();
 }
 
 /// Where k is at most 64: a lane has an element of `out`, a warp eight columns of four rows. Blocks: 32 columns, four rows along y.
 template <typename T>
 __device__ __forceinline__ void shallow_product(const Product& p) {
-  const int lane = threadIdx.x % 32, column = blockIdx.x * 32 + threadIdx.x / 32 * 8 + lane % 8, row = blockIdx.y * 4 + lane / 8;
+  const int lane = threadIdx.x % 32, column = blockIdx.x * kRowsColumns + threadIdx.x / 32 * 8 + lane % 8, row = blockIdx.y * 4 + lane / 8;
   let_next_start();
   wait_for_previous();
   if (column < p.n && row < p.m) write_product<T>(p, row, column, shallow_dot<T>(p, row, column));
 }
 
-#define DIFFMAMBA_ROWS(KERNEL, CLUSTER, T, TALL, SPLIT, COLUMNS)                                                    \
-  extern "C" __global__ void __launch_bounds__(kRowsThreads, 2) CLUSTER KERNEL(const __grid_constant__ RowsProduct p) { \
-    rows_product<T, TALL, SPLIT, COLUMNS>(p);                                                                       \
+// A block has a multiprocessor to itself, and registers for all that it reads.
+#define DIFFMAMBA_ROWS(NAME, T, TALL)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) matmul_rows##TALL##x1_##NAME(const __grid_constant__ RowsProduct p) { \
+    rows_product<T, TALL, 1>(p);                                                                                                   \
+  }                                                                                                                                \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) CLUSTER_OF(4)                                                        \
+      matmul_rows##TALL##x4_##NAME(const __grid_constant__ RowsProduct p) {                                                        \
+    rows_product<T, TALL, 4>(p);                                                                                                   \
   }
-#define DIFFMAMBA_ROWS_SPLIT(NAME, T, TALL)                                                 \
-  DIFFMAMBA_ROWS(matmul_rows##TALL##x1_##NAME, , T, TALL, 1, 32)                            \
-  DIFFMAMBA_ROWS(matmul_rows##TALL##x4_##NAME, CLUSTER_OF(4), T, TALL, 4, 32)               \
-  DIFFMAMBA_ROWS(matmul_rows##TALL##x8_##NAME, CLUSTER_OF(8), T, TALL, 8, 32)               \
-  DIFFMAMBA_ROWS(matmul_wide_rows##TALL##x4_##NAME, CLUSTER_OF(4), T, TALL, 4, 128)
-#define DIFFMAMBA_ROWS_ALL(NAME, T) DIFFMAMBA_ROWS_SPLIT(NAME, T, 1) DIFFMAMBA_ROWS_SPLIT(NAME, T, 2) DIFFMAMBA_ROWS_SPLIT(NAME, T, 4)
+#define DIFFMAMBA_ROWS_ALL(NAME, T) DIFFMAMBA_ROWS(NAME, T, 1) DIFFMAMBA_ROWS(NAME, T, 2) DIFFMAMBA_ROWS(NAME, T, 4)
 DIFFMAMBA_ROWS_ALL(bf16, bf16)
 DIFFMAMBA_ROWS_ALL(f16, f16)
 

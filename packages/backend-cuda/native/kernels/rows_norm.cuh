@@ -1,7 +1,7 @@
-// Layer: CUDA kernels. A norm of residual sums between two products of some rows, normed = weight sum / rms(sum), half in each of them. The
-// product before it leaves weight sum, rounded, in place of the normed rows, and squares by its blocks; the product after it takes those
-// rows and scales what comes out. That is another rounding of the same product. What the norm itself leaves, the product after it writes.
-// Knows blocks of kRowsThreads. Knows no product.
+// Layer: CUDA kernels. A norm before a product of some rows, normed = weight x / rms(x), half in what gives x (a product that is added to a
+// residual stream, or a scan whose y is gated) and half in the product. The first leaves weight x, rounded, in place of the normed rows, and
+// squares by its blocks; the product takes those rows and scales what comes out. That is another rounding of the same product. What the norm
+// itself leaves, the product writes. Knows blocks of kRowsThreads. Knows no product.
 #pragma once
 
 #include "common.cuh"
@@ -20,7 +20,7 @@ struct RowsAdd {
 };
 /// What is left to do of a norm by the product that takes its rows. squares null: without.
 struct RowsNorm {
-  /// (m, k), and (m, parts).
+  /// (m, k): x; null where it is gone, and the normed rows are made of weight x. And (m, parts).
   const float* sums;
   const float* squares;
   const void* weight;
@@ -32,9 +32,8 @@ struct RowsNorm {
   float eps;
 };
 
-/// Most floats of `squares` to a row, and of a row: a thread has four.
+/// Most floats of `squares` to a row.
 constexpr int kNormParts = 32;
-constexpr int kNormWidth = 4 * kRowsThreads;
 
 /// Ordered where it stands: compilers would rather load where the number is used.
 __device__ __forceinline__ float read_early(const float* from) {
@@ -71,17 +70,35 @@ struct RowSquares {
   }
 };
 
-/// What the norm itself leaves of a row: its sum, the normed row and 1 / rms.
+/// What a thread needs of a row of k elements for {@link write_normed}: four of x, or eight of weight x as they lie in memory.
 template <typename T>
-__device__ __forceinline__ void write_normed(const RowsNorm& norm, int row, int width, float4 sums, float scale) {
-  const int at = 4 * threadIdx.x;
-  if (threadIdx.x == 0 && norm.rstd != nullptr) norm.rstd[row] = scale;
-  if (at >= width) return;
-  const float sum[4] = {sums.x, sums.y, sums.z, sums.w};
-  float w[4], normed[4];
-  load<4>(static_cast<const T*>(norm.weight) + at, w);
+__device__ __forceinline__ float4 read_unnormed(const RowsNorm& norm, const T* scaled, int k) {
+  const int thread = threadIdx.x;
+  if ((norm.sums ? 4 : 8) * thread >= k) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  return read_early4(norm.sums ? norm.sums + 4 * thread : reinterpret_cast<const float*>(scaled + 8 * thread));
+}
+
+/// What the norm itself leaves of a row: x, where it is wanted, the normed row and 1 / rms.
+template <typename T>
+__device__ __forceinline__ void write_normed(const RowsNorm& norm, int row, int k, float4 own, float scale) {
+  const int thread = threadIdx.x;
+  if (thread == 0 && norm.rstd != nullptr) norm.rstd[row] = scale;
+  T* const normed = static_cast<T*>(norm.normed) + static_cast<long long>(row) * norm.normed_pitch;
+  if (norm.sums == nullptr) {
+    if (8 * thread >= k) return;
+    const T* const scaled = reinterpret_cast<const T*>(&own);
+    float to[8];
 #pragma unroll
-  for (int i = 0; i < 4; i++) normed[i] = sum[i] * scale * w[i];
-  if (norm.sum != nullptr) store<4>(norm.sum + static_cast<long long>(row) * norm.sum_pitch + at, sum);
-  store<4>(static_cast<T*>(norm.normed) + static_cast<long long>(row) * norm.normed_pitch + at, normed);
+    for (int i = 0; i < 8; i++) to[i] = to_float(scaled[i]) * scale;
+    store<8>(normed + 8 * thread, to);
+    return;
+  }
+  if (4 * thread >= k) return;
+  const float x[4] = {own.x, own.y, own.z, own.w};
+  float w[4], to[4];
+  load<4>(static_cast<const T*>(norm.weight) + 4 * thread, w);
+#pragma unroll
+  for (int i = 0; i < 4; i++) to[i] = x[i] * scale * w[i];
+  if (norm.sum != nullptr) store<4>(norm.sum + static_cast<long long>(row) * norm.sum_pitch + 4 * thread, x);
+  store<4>(normed + 4 * thread, to);
 }

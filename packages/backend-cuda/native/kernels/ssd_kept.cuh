@@ -2,99 +2,90 @@
 // of the state and of the kept B with C on tensor cores, so that few instructions stand beside the bytes. Everything else: ssd_deferred.cuh,
 // whose parameters and formulas these are. Knows the scan's layouts.
 //
-// A warp has 16 channels of a row, of one head, and meets no other. A lane reads 8 elements of a line; which elements of N stand at which place
-// of the unit is the same on both sides, and so does not matter. All columns of the right side are C.
+// A block has kKeptChannels channels of a row, of one group; a warp has kWarpChannels of them, of one head. The state goes to shared memory by
+// copies that are enqueued first of all: what the kept tokens want is done while they are on their way. All columns of the right side are C.
 #pragma once
 
+#include "gates.cuh"
 #include "half_products.cuh"
 #include "ssd_deferred.cuh"
 
 constexpr int kKeptThreads = 128;
-/// Channels of a warp.
-constexpr int kKeptChannels = 16;
+constexpr int kWarpChannels = 32;
+constexpr int kKeptChannels = kKeptThreads / 32 * kWarpChannels;
 
-/// Eight elements of a line, two in a word.
-struct alignas(16) Eight {
-  uint32_t at[4];
+/// The first half of a gated norm of y, norm(y silu(z)), that a product of rows_norm.cuh finishes. H P is then a multiple of a block's channels.
+struct KeptNorm {
+  const void* z;
+  const void* weight;
+  /// (B, H P): weight y silu(z), and (B, blocks).
+  void* scaled;
+  float* squares;
+  int z_pitch, unused;
 };
 
-/// Zeros where it is not there. Ordered where it stands: compilers would rather wait for one before they order the next.
-__device__ __forceinline__ Eight read_eight(const void* from, bool there) {
-  Eight x;
-  asm volatile(
-      "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\tmov.b32 %0, 0;\n\tmov.b32 %1, 0;\n\tmov.b32 %2, 0;\n\tmov.b32 %3, 0;\n\t"
-      "@p ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
-      : "=&r"(x.at[0]), "=&r"(x.at[1]), "=&r"(x.at[2]), "=&r"(x.at[3])
-      : "l"(from), "r"(static_cast<int>(there))
-      : "memory");
-  return x;
+
+/// Lines of N elements in shared memory, in vectors of 16 bytes whose order differs from line to line: a column of vectors is in all banks.
+template <typename T, int N>
+__device__ __forceinline__ T* vector_of(T* lines, int line, int vector) {
+  return lines + line * N + (vector ^ (line & 7)) * 8;
+}
+/// A (16 x 16) from such lines: from `line` on, and of the elements from 16 k on.
+template <typename T, int N>
+__device__ __forceinline__ void load_a_of(HalfA& a, T* lines, int line, int k) {
+  const int lane = threadIdx.x % 32;
+  load_matrices(a.at, vector_of<T, N>(lines, line + lane % 16, 2 * k + lane / 16));
 }
 
-/// Lines l and l + 8 of 16 lines, times C: in [0] and [2].
-template <typename T, int V>
-__device__ __forceinline__ void times_C(float (&sums)[4], const Eight (&lines)[2][V], const Eight (&C)[V]) {
-#pragma unroll
-  for (int v = 0; v < V; v++)
-#pragma unroll
-    for (int s = 0; s < 4; s += 2)
-      multiply<T>(sums, HalfA{lines[0][v].at[s], lines[1][v].at[s], lines[0][v].at[s + 1], lines[1][v].at[s + 1]},
-                  HalfB{C[v].at[s], C[v].at[s + 1]});
-}
-
-/// Of 16 numbers that {@link times_C} has left over a warp, that of line `lane` % 16.
+/// Of 16 sums, each over a row of 8 equal columns, that of row `lane` % 16.
 __device__ __forceinline__ float of_line(const float (&sums)[4], int lane) {
   const float low = __shfl_sync(kFullMask, sums[0], lane % 8 * 4), high = __shfl_sync(kFullMask, sums[2], lane % 8 * 4);
   return lane % 16 < 8 ? low : high;
 }
 
 template <typename T, int N>
-__device__ __forceinline__ void ssd_kept(const SsdDeferred& p) {
-  constexpr int V = N / 32;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4, part = lane % 4, b = blockIdx.y;
-  const int width = p.heads * p.head_dim, first = (blockIdx.x * (kKeptThreads / 32) + warp) * kKeptChannels;
-  const bool there = first < width;
-  const int head = min(first, width - 1) / p.head_dim, group = head / (p.heads / p.groups);
-  T* const state = static_cast<T*>(p.state) + (static_cast<long long>(b) * width + min(first, width - kKeptChannels)) * N;
+__device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* norm = nullptr) {
+  constexpr int VECTORS = N / 8, TILES = kWarpChannels / 16;
+  __shared__ __align__(128) T states[kKeptChannels * N];
+  __shared__ __align__(128) T of_B[kMostKept * N];
+  __shared__ __align__(16) T of_C[N];
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, b = blockIdx.y;
+  const int width = p.heads * p.head_dim, block = blockIdx.x * kKeptChannels, first = block + warp * kWarpChannels;
+  const int head = first / p.head_dim, group = head / (p.heads / p.groups), channel = first + lane;
+  T* const state = static_cast<T*>(p.state) + (static_cast<long long>(b) * width + first) * N;
+  T* const own_state = states + warp * kWarpChannels * N;
   const auto place = [&](int s) { return static_cast<long long>(b) * p.kept + s; };
   let_next_start();
-  if (lane == 0 && there) prefetch_row(state, kKeptChannels * N * static_cast<int>(sizeof(T)));
-  if (threadIdx.x == 1) prefetch_row(static_cast<const T*>(p.kept_B) + place(0) * p.groups * N, p.kept * p.groups * N * static_cast<int>(sizeof(T)));
-  if (lane % 16 < p.kept && there) {
-    const T* const of_x = static_cast<const T*>(p.kept_x) + place(lane % 16) * width + first;
-    const float* const of_steps = p.kept_steps + place(lane % 16) * p.heads + head;
-    prefetch(lane < 16 ? static_cast<const void*>(of_x) : of_steps);
-  }
+  if (lane == 0) prefetch_row(state, kWarpChannels * N * static_cast<int>(sizeof(T)));
   wait_for_previous();
-  if (!there) return;
 
-  Eight h[2][V], C[V], B[2][V];
-  const T* const own_B = static_cast<const T*>(p.B) + static_cast<long long>(b) * p.B_pitch + group * N;
-  const T* const from_C = static_cast<const T*>(p.C) + static_cast<long long>(b) * p.C_pitch + group * N + 8 * part;
-  const int held = *p.count % p.kept, tokens = held + 1;
-  const auto B_of = [&](int s) { return s < held ? static_cast<const T*>(p.kept_B) + (place(s) * p.groups + group) * N : own_B; };
 #pragma unroll
-  for (int v = 0; v < V; v++) {
-    C[v] = read_eight(from_C + 32 * v, true);
-#pragma unroll
-    for (int i = 0; i < 2; i++) h[i][v] = read_eight(state + (line + 8 * i) * N + 32 * v + 8 * part, true);
+  for (int i = 0; i < VECTORS; i++) {
+    const int at = 32 * i + lane;
+    copy_16(vector_of<T, N>(own_state, at / VECTORS, at % VECTORS), state + at * 8, 16);
   }
+  close_copies();
+  // All places are read, whatever they hold, and also where another block writes this token's: how many of them count is on its way as well.
+  const int counted = *p.count;
+  constexpr int EACH = kMostKept * VECTORS / kKeptThreads;
+  const T* const own_B = static_cast<const T*>(p.B) + static_cast<long long>(b) * p.B_pitch + group * N + thread % VECTORS * 8;
+  const Vector<T, 8> own_line = *reinterpret_cast<const Vector<T, 8>*>(own_B);
+  Vector<T, 8> lines[EACH];
 #pragma unroll
-  for (int i = 0; i < 2; i++) {
-    const int s = line + 8 * i;
-    const T* const from = B_of(min(s, held)) + 8 * part;
-#pragma unroll
-    for (int v = 0; v < V; v++) B[i][v] = read_eight(from + 32 * v, s < tokens);
+  for (int i = 0; i < EACH; i++) {
+    const int s = min((kKeptThreads * i + thread) / VECTORS, p.kept - 1);
+    const T* const from = static_cast<const T*>(p.kept_B) + (place(s) * p.groups + group) * N + thread % VECTORS * 8;
+    lines[i] = *reinterpret_cast<const Vector<T, 8>*>(from);
   }
-  // Of the channel that the lane finishes: x of this token, and of eight tokens.
-  const int channel = first + lane % 16, half = lane / 16;
+  // x of this token and of those that are kept, of the lane's channel.
   const T own = static_cast<const T*>(p.x)[static_cast<long long>(b) * p.x_pitch + channel];
-  const T* const kept_x = static_cast<const T*>(p.kept_x) + channel;
-  float x[kMostKept / 2];
+  const T* const kept_x = static_cast<const T*>(p.kept_x) + place(0) * width + channel;
+  T x[kMostKept];
 #pragma unroll
-  for (int i = 0; i < kMostKept / 2; i++) {
-    const int s = kMostKept / 2 * half + i;
-    x[i] = s < held ? to_float(kept_x[place(s) * width]) : s == held ? to_float(own) : 0.0f;
-  }
+  for (int s = 0; s < kMostKept; s++) x[s] = kept_x[min(s, p.kept - 1) * width];
+  const int held = counted % p.kept, tokens = held + 1;
+  const float gate = norm ? to_float(static_cast<const T*>(norm->z)[static_cast<long long>(b) * norm->z_pitch + channel]) : 0.0f;
+  const float norm_weight = norm ? to_float(static_cast<const T*>(norm->weight)[channel]) : 0.0f;
   float step = 0.0f;
   if (lane < held) {
     step = p.kept_steps[place(lane) * p.heads + head];
@@ -104,6 +95,16 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p) {
     step = fminf(fmaxf(step, p.low), p.high);
     if (first % p.head_dim == 0) p.kept_steps[place(held) * p.heads + head] = step;
   }
+  if (thread < VECTORS) {
+    const T* const from = static_cast<const T*>(p.C) + static_cast<long long>(b) * p.C_pitch + group * N + 8 * thread;
+    *reinterpret_cast<Vector<T, 8>*>(of_C + 8 * thread) = *reinterpret_cast<const Vector<T, 8>*>(from);
+  }
+#pragma unroll
+  for (int i = 0; i < EACH; i++) {
+    const int at = kKeptThreads * i + thread, s = at / VECTORS;
+    uint4* const to = reinterpret_cast<uint4*>(vector_of<T, N>(of_B, s, at % VECTORS));
+    *to = s < held ? *reinterpret_cast<const uint4*>(&lines[i]) : s == held ? *reinterpret_cast<const uint4*>(&own_line) : make_uint4(0, 0, 0, 0);
+  }
   // Lane s: of token s and those after it.
   float sum = step * (p.A[head] * kLog2E);
 #pragma unroll
@@ -112,62 +113,106 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p) {
     if (lane + i < 32) sum += after;
   }
   const float weight = exp2_fast(__shfl_down_sync(kFullMask, sum, 1)) * step, decay = exp2_fast(__shfl_sync(kFullMask, sum, 0));
+  __syncthreads();
 
-  float of_B[4] = {}, of_h[4] = {};
-  times_C<T>(of_B, B, C);
-  times_C<T>(of_h, h, C);
-  const float factor = weight * of_line(of_B, lane);
-  float y = 0.0f;
+  HalfB C[N / 16];
+  float sums[4] = {};
 #pragma unroll
-  for (int i = 0; i < kMostKept / 2; i++) y = fmaf(__shfl_sync(kFullMask, factor, kMostKept / 2 * half + i), x[i], y);
-  y += __shfl_xor_sync(kFullMask, y, 16);
-  y = fmaf(decay, of_line(of_h, lane), y);
-  y = fmaf(p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f, to_float(own), y);
-  if (lane < 16) {
-    if (p.z) y *= silu(to_float(static_cast<const T*>(p.z)[static_cast<long long>(b) * p.z_pitch + channel]));
-    static_cast<T*>(p.y)[static_cast<long long>(b) * p.y_pitch + channel] = from_float<T>(y);
-    static_cast<T*>(p.kept_x)[place(held) * width + channel] = own;
+  for (int k = 0; k < N / 16; k++) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) C[k].at[i] = *reinterpret_cast<const uint32_t*>(of_C + 16 * k + 8 * i + lane % 4 * 2);
+    HalfA a;
+    load_a_of<T, N>(a, of_B, 0, k);
+    multiply<T>(sums, a, C[k]);
   }
-  // B is a group's: one of its warps keeps it.
-  if (first == group * (p.heads / p.groups) * p.head_dim) {
-    for (int n = 8 * lane; n < N; n += 256)
-      *reinterpret_cast<Eight*>(static_cast<T*>(p.kept_B) + (place(held) * p.groups + group) * N + n) = read_eight(own_B + n, true);
+  const float factor = weight * of_line(sums, lane);
+  float y = (p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f) * to_float(own);
+#pragma unroll
+  for (int s = 0; s < kMostKept; s++) y = fmaf(__shfl_sync(kFullMask, factor, s), to_float(s < held ? x[s] : own), y);
+  static_cast<T*>(p.kept_x)[place(held) * width + channel] = own;
+  // B is a group's: one of its blocks keeps it.
+  if (block == group * (p.heads / p.groups) * p.head_dim && thread < VECTORS) {
+    *reinterpret_cast<Vector<T, 8>*>(static_cast<T*>(p.kept_B) + (place(held) * p.groups + group) * N + 8 * thread) =
+        *reinterpret_cast<const Vector<T, 8>*>(vector_of<T, N>(of_B, held, thread));
+  }
+
+  wait_copies<0>();
+  __syncwarp();
+  float old[TILES][4] = {};
+#pragma unroll
+  for (int i = 0; i < TILES; i++)
+#pragma unroll
+    for (int k = 0; k < N / 16; k++) {
+      HalfA a;
+      load_a_of<T, N>(a, own_state, 16 * i, k);
+      multiply<T>(old[i], a, C[k]);
+    }
+  const float low = of_line(old[0], lane), high = of_line(old[1], lane);
+  y = fmaf(decay, lane < 16 ? low : high, y);
+  if (p.z) y *= silu(to_float(static_cast<const T*>(p.z)[static_cast<long long>(b) * p.z_pitch + channel]));
+  const T rounded = from_float<T>(y);
+  static_cast<T*>(p.y)[static_cast<long long>(b) * p.y_pitch + channel] = rounded;
+  if (norm) {
+    __shared__ float squares[kKeptThreads / 32];
+    const float gated = to_float(rounded) * quick_silu(gate);
+    static_cast<T*>(norm->scaled)[static_cast<long long>(b) * width + channel] = from_float<T>(gated * norm_weight);
+    const float square = warp_sum(gated * gated);
+    if (lane == 0) squares[warp] = square;
+    __syncthreads();
+    float all = 0.0f;
+#pragma unroll
+    for (int w = 0; w < kKeptThreads / 32; w++) all += squares[w];
+    if (thread == 0) norm->squares[b * gridDim.x + blockIdx.x] = all;
   }
   if (tokens < p.kept) return;
+  __syncwarp();
 
-  // All tokens go into the state: lines `line` and `line` + 8, some elements at a time.
-  constexpr int W = V < 2 ? 1 : 2;
-#pragma unroll
-  for (int from = 0; from < V; from += W) {
-    float to[2][W][8];
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-#pragma unroll
-      for (int w = 0; w < W; w++) {
-        const T* const at = reinterpret_cast<const T*>(h[i][from + w].at);
-#pragma unroll
-        for (int e = 0; e < 8; e++) to[i][w][e] = decay * to_float(at[e]);
-      }
+  // All tokens go into the state: decay h + x' B, where x' = weight x is the sum of three numbers of 16 bits.
 #pragma unroll 1
-    for (int s = 0; s < tokens; s++) {
-      const float w_s = __shfl_sync(kFullMask, weight, s);
-      const T* const of_x = s < held ? static_cast<const T*>(p.kept_x) + place(s) * width : static_cast<const T*>(p.x) + static_cast<long long>(b) * p.x_pitch;
-      const float low = w_s * to_float(of_x[first + line]), high = w_s * to_float(of_x[first + line + 8]);
-      const T* const of_B = B_of(s) + 32 * from + 8 * part;
+  for (int tile = 0; tile < TILES; tile++) {
+    HalfA parts[3];
 #pragma unroll
-      for (int w = 0; w < W; w++) {
-        float Bs[8];
-        load<8>(of_B + 32 * w, Bs);
+    for (int q = 0; q < 4; q++) {
+      float v[2];
 #pragma unroll
-        for (int e = 0; e < 8; e++) {
-          to[0][w][e] = fmaf(low, Bs[e], to[0][w][e]);
-          to[1][w][e] = fmaf(high, Bs[e], to[1][w][e]);
-        }
+      for (int e = 0; e < 2; e++) {
+        const int s = lane % 4 * 2 + q / 2 * 8 + e, at = first + 16 * tile + lane / 4 + q % 2 * 8;
+        const T* const from = s < held ? static_cast<const T*>(p.kept_x) + place(s) * width : static_cast<const T*>(p.x) + static_cast<long long>(b) * p.x_pitch;
+        v[e] = __shfl_sync(kFullMask, weight, s) * (s < tokens ? to_float(from[at]) : 0.0f);
+      }
+#pragma unroll
+      for (int i = 0; i < 3; i++) {
+        parts[i].at[q] = pack<T>(v[0], v[1]);
+        v[0] -= round_to<T>(v[0]);
+        v[1] -= round_to<T>(v[1]);
       }
     }
+#pragma unroll 1
+    for (int j = 0; j < N / 16; j++) {
+      uint32_t r[4];
+      load_matrices_transposed(r, vector_of<T, N>(of_B, lane % 16, 2 * j + lane / 16));
 #pragma unroll
-    for (int i = 0; i < 2; i++)
+      for (int h = 0; h < 2; h++) {
+        uint32_t* at[2];
+        float to[4];
 #pragma unroll
-      for (int w = 0; w < W; w++) store<8>(state + (line + 8 * i) * N + 32 * (from + w) + 8 * part, to[i][w]);
+        for (int half = 0; half < 2; half++) {
+          at[half] = reinterpret_cast<uint32_t*>(vector_of<T, N>(own_state, 16 * tile + lane / 4 + 8 * half, 2 * j + h) + lane % 4 * 2);
+          const float2 h0 = unpack<T>(*at[half]);
+          to[2 * half] = decay * h0.x;
+          to[2 * half + 1] = decay * h0.y;
+        }
+#pragma unroll
+        for (int i = 2; i >= 0; i--) multiply<T>(to, parts[i], HalfB{r[2 * h], r[2 * h + 1]});
+#pragma unroll
+        for (int half = 0; half < 2; half++) *at[half] = pack<T>(to[2 * half], to[2 * half + 1]);
+      }
+    }
+  }
+  __syncwarp();
+#pragma unroll
+  for (int i = 0; i < VECTORS; i++) {
+    const int at = 32 * i + lane;
+    *reinterpret_cast<uint4*>(state + at * 8) = *reinterpret_cast<const uint4*>(vector_of<T, N>(own_state, at / VECTORS, at % VECTORS));
   }
 }

@@ -2,16 +2,7 @@
 // own tiles where it is absent or refuses. Knows layouts and native/kernels/matmul.cu. Knows no device.
 
 import { BackendError, bytesPerElement, formatShape, type Kernels, type View } from "@diffmamba/tensor";
-import {
-  type Argument,
-  type DeviceProperties,
-  f32,
-  i32,
-  i64,
-  isAligned,
-  type KernelContext,
-  pointer,
-} from "../context.js";
+import { type Argument, f32, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
 import { elementwiseKernels } from "./elementwise.js";
 
 /** A batch of matrices: each has one contiguous axis, `transposed` where that is the first, and a pitch in the other. */
@@ -49,11 +40,9 @@ const FEW_ROWS = 8;
 const SOME_ROWS = 64;
 /** Most of k that a lane sums by itself. */
 const SHALLOW = 64;
-/** Columns of a block of `matmul_rows` and of `matmul_wide_rows`. */
+/** Columns of a block of `matmul_rows`, and how many blocks of a cluster share k. */
 const TILE_COLUMNS = 32;
-const WIDE_COLUMNS = 128;
-/** Compute capability of devices whose blocks can read one another's shared memory. */
-const CLUSTERS = 90;
+const SPLIT = 4;
 const THREADS = 256;
 const TILE = { f32: 64, half: 128 };
 /** Matrices of a batch that one launch takes. */
@@ -98,42 +87,22 @@ interface RowsPlan {
   readonly tall: number;
   /** Blocks that share k. */
   readonly split: number;
-  /** To a block. */
-  readonly columns: number;
 }
-
-/** Bytes of shared memory of a block: pieces of 64 of k, in lines that are 8 longer. RowsBlock of native/kernels/matmul_rows.cu. */
-const rowsShared = ({ tall, columns }: RowsPlan): number =>
-  (columns === WIDE_COLUMNS ? 4 : 6) * (16 * tall + columns) * 2 * (64 + 8);
 
 /**
  * How the kernel for some rows is cut; "shallow" where k is so short that an element is the work of a lane. Undefined where it is not for
- * this product: where some blocks would have to wait for others, cuBLASLt is quicker.
+ * this product: with more blocks than multiprocessors some would wait, and cuBLASLt is quicker.
  */
-export function rowsPlan(
-  { a, b, m, n, k, batch }: Product,
-  { computeCapability, multiprocessors, sharedPerBlock, sharedPerMultiprocessor }: DeviceProperties,
-): RowsPlan | "shallow" | undefined {
+export function rowsPlan({ a, b, m, n, k, batch }: Product, multiprocessors: number): RowsPlan | "shallow" | undefined {
   const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
   if (!fits || !comesInVectors(a) || !comesInVectors(b)) return undefined;
   if (k <= SHALLOW) return "shallow";
   if (a.view.dtype === "f32") return undefined;
+  // Of few columns several blocks share k, so that the whole device reads.
+  const tiles = Math.ceil(n / TILE_COLUMNS);
+  const split = n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors ? SPLIT : 1;
   const tall = m <= 16 ? 1 : m <= 32 ? 2 : 4;
-  const blocks = ({ split, columns }: RowsPlan) => Math.ceil(n / columns) * split;
-  const of = (split: number, columns: number): RowsPlan => ({ tall, split, columns });
-  // The more blocks share k, the more of the device reads; of few columns, many. Two of the wide blocks fit on a multiprocessor.
-  const [most, many, wide, alone] = [
-    of(8, TILE_COLUMNS),
-    of(4, TILE_COLUMNS),
-    of(4, WIDE_COLUMNS),
-    of(1, TILE_COLUMNS),
-  ];
-  const shares = computeCapability >= CLUSTERS;
-  if (shares && blocks(most) <= multiprocessors / 2) return most;
-  if (shares && blocks(many) <= multiprocessors) return many;
-  if (shares && blocks(wide) <= 2 * multiprocessors && 2 * rowsShared(wide) < 0.98 * sharedPerMultiprocessor)
-    return wide;
-  return blocks(alone) <= multiprocessors && rowsShared(alone) <= sharedPerBlock ? alone : undefined;
+  return tiles * split > multiprocessors ? undefined : { tall, split };
 }
 
 /** Parameters of a token's product, as kernels/token_product.cuh has them. */
@@ -186,13 +155,14 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     });
   };
 
-  const someRows = (product: Product, plan: RowsPlan): void => {
-    const { tall, split, columns } = plan;
+  const someRows = (product: Product, { tall, split }: RowsPlan): void => {
+    // The sums of the warps that share k, in lines of 40, and of the block.
+    const floats = 16 * tall * ((tall > 1 ? 4 : 8) * 40 + (split > 1 ? TILE_COLUMNS : 0));
     context.launch({
-      kernel: `matmul_${columns === WIDE_COLUMNS ? "wide_" : ""}rows${tall}x${split}_${product.a.view.dtype}`,
-      grid: Math.ceil(product.n / columns) * split,
+      kernel: `matmul_rows${tall}x${split}_${product.a.view.dtype}`,
+      grid: Math.ceil(product.n / TILE_COLUMNS) * split,
       block: THREADS,
-      shared: rowsShared(plan),
+      shared: 4 * floats,
       overlap: true,
       args: [...tokenArguments(product), ...noConvolution, i32(0), i32(0), ...noRowsNorm, ...noRowsAdd],
     });
@@ -261,7 +231,7 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         batch,
         accumulate,
       };
-      const [few, some] = [skinnyPlan(product), rowsPlan(product, context.device)];
+      const [few, some] = [skinnyPlan(product), rowsPlan(product, context.device.multiprocessors)];
       if (few) skinny(product, few);
       else if (some === "shallow") shallow(product);
       else if (some) someRows(product, some);

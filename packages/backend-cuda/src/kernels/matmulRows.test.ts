@@ -69,8 +69,9 @@ describe.skipIf(!availability.available)("products of some rows", () => {
             worstAdded = Math.max(worstAdded, Math.abs(added[at] - b[at] - sum) / (size + Math.abs(b[at])));
           }
         }
-        expect(worst).toBeLessThan(2e-6);
-        expect(worstAdded).toBeLessThan(2e-6);
+        // Tensor cores cut sums, where rounding would lose half as much: 2^-23 of what is there each time, k / 16 times at most.
+        expect(worst).toBeLessThan(4e-6);
+        expect(worstAdded).toBeLessThan(4e-6);
         expect(worstShort).toBeLessThan(dtype === "bf16" ? 2 ** -8 : 2 ** -11);
         for (const tensor of [wide, weight, before, out, rounded]) tensor.dispose();
       });

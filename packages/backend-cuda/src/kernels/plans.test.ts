@@ -2,7 +2,6 @@
 
 import { contiguousStrides, type DType, type View } from "@diffmamba/tensor";
 import { describe, expect, it } from "vitest";
-import type { DeviceProperties } from "../context.js";
 import type { CudaBuffer } from "../memory.js";
 import { axesArgument, mergeAxes, walkOf } from "./axes.js";
 import { bitsOfValue } from "./elementwise.js";
@@ -115,31 +114,18 @@ describe("matrix products", () => {
   });
 
   it("of some rows are cut by rows and k, in 16 bits, and by elements where k is short", () => {
-    const sizes = { multiprocessors: 132, sharedPerBlock: 227 * 1024, sharedPerMultiprocessor: 228 * 1024 };
-    const hopper = { computeCapability: 90, ...sizes } as DeviceProperties;
-    const plan = (m: number, n: number, k: number, dtype?: DType) => rowsPlan(product(m, n, k, dtype), hopper);
-    expect(plan(8, 768, 1536)).toBeUndefined();
-    expect(plan(9, 768, 1536)).toEqual({ tall: 1, split: 4, columns: 32 });
-    expect(plan(17, 3352, 768)).toEqual({ tall: 2, split: 4, columns: 128 });
-    expect(plan(64, 80, 1536)).toEqual({ tall: 4, split: 8, columns: 32 });
-    expect(plan(64, 1536, 48)).toBe("shallow");
-    expect(plan(9, 1536, 64, "f32")).toBe("shallow");
-    expect(plan(65, 768, 1536)).toBeUndefined();
-    expect(plan(64, 4384, 1024)).toEqual({ tall: 4, split: 4, columns: 128 });
-    expect(plan(64, 8448, 1024)).toEqual({ tall: 4, split: 4, columns: 128 });
-    expect(plan(64, 8456, 1024)).toBeUndefined();
-    expect(plan(64, 768, 1532)).toBeUndefined();
-    expect(plan(64, 768, 1536, "f32")).toBeUndefined();
-    const before = { ...hopper, computeCapability: 80 };
-    expect(rowsPlan(product(64, 3352, 768), before)).toEqual({ tall: 4, split: 1, columns: 32 });
-    expect(rowsPlan(product(64, 4384, 768), before)).toBeUndefined();
-    // Less memory than two wide blocks want, and than one of the others.
-    expect(rowsPlan(product(64, 3352, 768), { ...hopper, sharedPerMultiprocessor: 100 * 1024 })).toEqual({
-      tall: 4,
-      split: 1,
-      columns: 32,
-    });
-    expect(rowsPlan(product(64, 3352, 768), { ...before, sharedPerBlock: 48 * 1024 })).toBeUndefined();
+    expect(rowsPlan(product(8, 768, 1536), 132)).toBeUndefined();
+    expect(rowsPlan(product(9, 768, 1536), 132)).toEqual({ tall: 1, split: 4 });
+    expect(rowsPlan(product(17, 3352, 768), 132)).toEqual({ tall: 2, split: 1 });
+    expect(rowsPlan(product(64, 80, 1536), 132)).toEqual({ tall: 4, split: 4 });
+    expect(rowsPlan(product(64, 1536, 48), 132)).toBe("shallow");
+    expect(rowsPlan(product(9, 1536, 64, "f32"), 132)).toBe("shallow");
+    expect(rowsPlan(product(65, 768, 1536), 132)).toBeUndefined();
+    expect(rowsPlan(product(64, 4224, 768), 132)).toEqual({ tall: 4, split: 1 });
+    expect(rowsPlan(product(64, 4384, 1024), 132)).toBeUndefined();
+    expect(rowsPlan(product(64, 1024, 2048), 108)).toEqual({ tall: 4, split: 1 });
+    expect(rowsPlan(product(64, 768, 1532), 132)).toBeUndefined();
+    expect(rowsPlan(product(64, 768, 1536, "f32"), 132)).toBeUndefined();
   });
 });
 

@@ -39,11 +39,14 @@ const bytesOf = ({ args }: Launch) => args.reduce((sum, { kind }) => sum + (kind
 describe("tokens kept beside the states", () => {
   it("are asked for of many rows, and of states that the kernel takes", () => {
     const shape = { batch: 64, heads: 24, headDim: 64, groups: 1, dState: 128 };
-    expect(keepsTokens(shape)).toBe(16);
-    expect(keepsTokens({ ...shape, batch: 8 })).toBe(0);
-    expect(keepsTokens({ ...shape, dState: 256 })).toBe(0);
-    expect(keepsTokens({ ...shape, heads: 48, headDim: 32, groups: 2 })).toBe(16);
-    expect(keepsTokens({ ...shape, headDim: 12 })).toBe(0);
+    const bf16 = { dtype: "bf16", stateDType: "bf16" } as const;
+    expect(keepsTokens(shape, bf16)).toBe(16);
+    expect(keepsTokens({ ...shape, batch: 8 }, bf16)).toBe(0);
+    expect(keepsTokens({ ...shape, dState: 256 }, bf16)).toBe(0);
+    expect(keepsTokens({ ...shape, heads: 48, headDim: 32, groups: 2 }, bf16)).toBe(16);
+    expect(keepsTokens({ ...shape, headDim: 16 }, bf16)).toBe(0);
+    expect(keepsTokens({ ...shape, heads: 3 }, bf16)).toBe(0);
+    expect(keepsTokens(shape, { ...bf16, stateDType: "f32" })).toBe(0);
   });
 
   it.each([
@@ -73,15 +76,15 @@ describe("tokens kept beside the states", () => {
     ],
   ])("heads, width, groups, N, places %j: blocks and threads %j", (sizes, [blocks, threads]) => {
     const [token, settle] = launches(sizes);
-    const [heads, headDim, , N] = sizes;
-    const products = headDim % 16 === 0;
+    const [heads, headDim, groups, N] = sizes;
+    const products = headDim % 32 === 0 && ((heads / groups) * headDim) % 128 === 0;
     expect([token, settle].map(({ kernel }) => kernel)).toEqual([
       products ? `ssd_kept_bf16_${N}` : `ssd_deferred_bf16_state_bf16_${N}`,
       `ssd_settle_bf16_state_bf16_${N}`,
     ]);
-    // A warp has 16 channels where tensor cores make the products.
+    // A warp has 32 channels where tensor cores make the products.
     expect(token).toMatchObject(
-      products ? { grid: [Math.ceil((heads * headDim) / 64), 12], block: 128 } : { grid: [blocks, 12], block: threads },
+      products ? { grid: [(heads * headDim) / 128, 12], block: 128 } : { grid: [blocks, 12], block: threads },
     );
     expect(settle).toMatchObject({ grid: [blocks, 12], block: threads });
     for (const launch of [token, settle]) {

@@ -2,7 +2,9 @@
 // Knows native/kernels/ssd_deferred.cuh and ssd_kept.cuh. Knows no formula.
 
 import {
+  type Backend,
   BackendError,
+  type DType,
   isHalf,
   type Kernels,
   rowPitch,
@@ -32,8 +34,8 @@ export const DEFERRED_THREADS = DEFERRED_CHANNELS * THREADS_PER_CHANNEL;
 const RESIDENT_THREADS = 1024;
 
 /** Channels of a block, and of each of its warps, that takes its products to tensor cores: native/kernels/ssd_kept.cuh. */
-const KEPT_CHANNELS = 64;
-const WARP_CHANNELS = 16;
+const KEPT_CHANNELS = 128;
+const WARP_CHANNELS = 32;
 
 /** Channels that a block takes: heads of one group, or a part of one head. Undefined where the kernel does not take the sizes. */
 function channelsOf({ heads, headDim, groups, dState }: SsdShape): number | undefined {
@@ -45,10 +47,18 @@ function channelsOf({ heads, headDim, groups, dState }: SsdShape): number | unde
   return undefined;
 }
 
-/** How many tokens are kept beside states of these sizes; 0 where each is taken in at once. */
-export function keepsTokens(shape: SsdShape): number {
-  return shape.batch >= LEAST_ROWS && channelsOf(shape) !== undefined ? KEPT : 0;
+/** Whether tensor cores make the products: tokens and states of one type of 16 bits, and whole blocks of a group. */
+function hasProducts({ heads, headDim, groups, dState }: SsdShape, dtype: DType, stateDType: DType): boolean {
+  const whole = headDim % WARP_CHANNELS === 0 && ((heads / groups) * headDim) % KEPT_CHANNELS === 0;
+  return whole && STATES.includes(dState) && isHalf(dtype) && dtype === stateDType;
 }
+
+/**
+ * How many tokens are kept beside states of these sizes; 0 where each is taken in at once. Without tensor cores what is kept takes as long as
+ * the bytes that it saves.
+ */
+export const keepsTokens: NonNullable<Backend["keepsTokens"]> = (shape, { dtype, stateDType }) =>
+  shape.batch >= LEAST_ROWS && hasProducts(shape, dtype, stateDType) ? KEPT : 0;
 
 /** @throws BackendError where the kernel does not take the sizes */
 function launchOf(context: KernelContext, op: "ssd_deferred" | "ssd_settle", { initialState, keptX, keptB }: SsdKept) {
@@ -96,13 +106,12 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
       const [B, C] = [aligned(inputs.B), aligned(inputs.C)];
       const { dtype, shape } = inputs.initialState;
       const [batch, heads, headDim, dState] = shape;
-      const products = isHalf(dtype) &&
-        dtype === x.dtype &&
-        headDim % WARP_CHANNELS === 0 && {
-          kernel: `ssd_kept_${dtype}_${dState}`,
-          grid: [Math.ceil((heads * headDim) / KEPT_CHANNELS), batch] as const,
-          block: (32 * KEPT_CHANNELS) / WARP_CHANNELS,
-        };
+      const [, , groups] = inputs.keptB.shape;
+      const products = hasProducts({ batch, heads, headDim, groups, dState }, x.dtype, dtype) && {
+        kernel: `ssd_kept_${dtype}_${dState}`,
+        grid: [(heads * headDim) / KEPT_CHANNELS, batch] as const,
+        block: (32 * KEPT_CHANNELS) / WARP_CHANNELS,
+      };
       context.launch({
         ...launch,
         ...products,

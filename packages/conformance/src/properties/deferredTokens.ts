@@ -198,7 +198,7 @@ function deferred(sizes: Sizes): Property {
 // States of 64 and 128, which kernels take whole; heads of a block's width, and several or a part of one to a block.
 export const deferredTokenProperties: readonly Property[] = [
   deferred({ batch: 2, heads: 2, headDim: 64, groups: 1, dState: 128, kept: 16 }),
-  deferred({ batch: 2, heads: 4, headDim: 32, groups: 2, dState: 64, kept: 16, channelD: true }),
+  deferred({ batch: 2, heads: 8, headDim: 32, groups: 2, dState: 64, kept: 16, channelD: true }),
   deferred({ batch: 2, heads: 6, headDim: 16, groups: 2, dState: 64, kept: 5 }),
   deferred({ batch: 1, heads: 2, headDim: 128, groups: 1, dState: 64, kept: 2, channelD: true }),
   deferred({ batch: 3, heads: 2, headDim: 64, groups: 2, dState: 64, kept: 1, bare: true }),
