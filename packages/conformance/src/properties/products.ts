@@ -2,8 +2,11 @@
 // token of many rows. What they give is what products of parts give, which other kernels make.
 // Knows the product's call. Knows no device by name, and no backend's kernels.
 
-import { concat, linear, type Tensor } from "@diffmamba/tensor";
+import { RandomStream } from "@diffmamba/random";
+import { concat, linear, linearInto, scope, type Tensor } from "@diffmamba/tensor";
+import { takeAll } from "../cases/case.js";
 import { constant, uniform } from "../cases/inputs.js";
+import { compareValues, decode, tolerances } from "../compare.js";
 import { equality, type Property } from "./property.js";
 
 /** Large enough along each axis for any way to compute large products; half of it is not. */
@@ -53,4 +56,25 @@ const ofRows = projections.map(([rows, depth, columns]) =>
   }),
 );
 
-export const productProperties: readonly Property[] = [large, ...ofRows];
+/** Logits, which tokens are drawn from: what is rounded to 16 bits on the way would make near ones equal. */
+const sums: Property = {
+  name: "linearInto of numbers of 16 bits = the product of the same numbers in f32",
+  dtypes: ["bf16", "f16"],
+  run: async (device, dtype) => {
+    const random = new RandomStream(1, "linearInto");
+    const draw = (shape: readonly number[]) => {
+      const values = random.uniform(new Float64Array(shape.reduce((a, b) => a * b)), -1, 1);
+      return device.from(values, shape).cast(dtype);
+    };
+    const made = scope(() => {
+      const [x, weight] = [draw([11, 72]), draw([40, 72])];
+      const out = device.zeros([11, 40]);
+      linearInto(x, weight, out);
+      return { out, exact: linear(x.cast("f32"), weight.cast("f32")) };
+    });
+    const { out, exact } = await takeAll(made);
+    return [compareValues("out", decode(out), decode(exact), tolerances.equal.f32.forward)];
+  },
+};
+
+export const productProperties: readonly Property[] = [large, ...ofRows, sums];
