@@ -1,7 +1,7 @@
 // Layer: CUDA backend. A token's small kernels, several in one launch: a norm, the product that it feeds, and the convolution of some of
-// the product's columns; a product and the scan whose steps it gives; a scan that keeps tokens beside the state and the norm of what it
-// gives. The bits are those of the kernels one by one, and everything is written that they write. Here launches of a recording are held
-// back until it is known what they become. Knows native/kernels/decode.cu and matmul_rows.cu.
+// the product's columns; a product and the scan whose steps it gives; norms that are cut in halves (fuseRows.ts). The bits are those of the
+// kernels one by one, but where a norm is cut, which rounds to bf16 in another place, and everything is written that they write. Here
+// launches of a recording are held back until it is known what they become. Knows native/kernels/decode.cu.
 
 import { type Argument, i32, type Launch, pointer } from "./context.js";
 import { disjoint, FEW_ROWS, type Link, linkOf, sizeOfType } from "./fuseLinks.js";
