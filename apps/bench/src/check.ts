@@ -71,6 +71,8 @@ function parseCheck(argv: readonly string[]): CheckArguments | undefined {
 interface Outcome {
   readonly name: string;
   readonly failure?: Error;
+  /** Why it was not run. */
+  readonly skipped?: string;
   readonly milliseconds: number;
 }
 
@@ -81,11 +83,11 @@ async function* outcomes(
   types: readonly DType[] | undefined,
 ): AsyncGenerator<Outcome> {
   const matches = (name: string) => name.toLowerCase().includes(wanted.toLowerCase());
-  for await (const { suite, name, failure, milliseconds } of runConformance(device, {
+  for await (const { suite, name, failure, skipped, milliseconds } of runConformance(device, {
     ...(types && { dtypes: types }),
     filter: (test) => matches(`${test.suite}: ${test.name}`),
   })) {
-    yield { name: `${suite}: ${name}`, milliseconds, ...(failure && { failure }) };
+    yield { name: `${suite}: ${name}`, milliseconds, ...(failure && { failure }), ...(skipped && { skipped }) };
   }
   for (const test of goldenTests(goldens, types?.filter(isFloatType) ?? ["f32"])) {
     const name = `golden: ${test.name}`;
@@ -114,18 +116,25 @@ export async function check(argv: readonly string[], { stdout, stderr }: Output)
   const goldens = await openGoldens(nodeFiles(), given.goldens ?? defaultGoldens());
   const [device] = await openDevices([given.backend]);
   stderr(`backend ${device.backend.name}: ${device.backend.device}\n`);
-  let [passed, failed] = [0, 0];
+  let [passed, failed, left] = [0, 0, 0];
   try {
-    for await (const { name, failure, milliseconds } of outcomes(device, goldens, given.filter, given.dtypes)) {
+    for await (const { name, failure, skipped, milliseconds } of outcomes(
+      device,
+      goldens,
+      given.filter,
+      given.dtypes,
+    )) {
       if (failure) failed++;
+      else if (skipped) left++;
       else passed++;
-      if (failure) stdout(`FAILED ${name}\n  ${failure.message.replaceAll("\n", "\n  ")}\n`);
+      if (skipped) stdout(`skipped ${name}: ${skipped}\n`);
+      else if (failure) stdout(`FAILED ${name}\n  ${failure.message.replaceAll("\n", "\n  ")}\n`);
       else if (given.verbose) stdout(`passed ${name} (${milliseconds.toFixed(0)} ms)\n`);
     }
   } finally {
     await device.dispose();
   }
-  if (passed + failed === 0) throw new UsageError(`--filter ${given.filter}: no test has that in its name.`);
-  stdout(`${passed} passed, ${failed} failed\n`);
+  if (passed + failed + left === 0) throw new UsageError(`--filter ${given.filter}: no test has that in its name.`);
+  stdout(`${passed} passed, ${failed} failed${left > 0 ? `, ${left} skipped` : ""}\n`);
   return failed > 0 ? 1 : 0;
 }

@@ -57,6 +57,7 @@ export class CudaBackend implements Backend {
   readonly addsBias = true;
   readonly narrowStates = true;
   readonly keepsTokens = keepsTokens;
+  readonly roundsRecordedTokens = true;
   /**
    * Mamba-2: few states are kept, and made again within a chunk in the time that reading more would take. Mamba: states as often as its
    * backward pass starts from one, which saves a second pass over the tokens.

@@ -78,10 +78,10 @@ const addNorm = (x: View, y: View | undefined, rstd = view([x.shape[0]], "f32"))
   return { sum, normed };
 };
 
-const convolve = (x: View, channels: number, y = view([x.shape[0], 1, channels])): View => {
+const convolve = (x: View, channels: number, y = view([x.shape[0], 1, channels]), goesOn = true): View => {
   const state = view([x.shape[0], channels, 4], "f32");
   kernels.causalConv1d(
-    { x, weight: view([channels, 4]), bias: view([channels]), initialState: state },
+    { x, weight: view([channels, 4]), bias: view([channels]), ...(goesOn && { initialState: state }) },
     { y, finalState: state },
     { activation: "silu" },
   );
@@ -291,15 +291,15 @@ describe("a token's launches", () => {
       const rstd = view([rows], "f32");
       kernels.addRmsNorm({ x: views.x, y: out, weight: view([768], dtype) }, { sum, normed, rstd }, { eps: 1e-5 });
       const packed = product(normed, 3072, views.last);
-      return { ...views, sum, normed, rstd, packed };
+      convolve(columns(packed, 0, [rows, 1, wide]), wide);
+      return { ...views, sum, normed, rstd };
     }
 
     const address = (launch: Launch, i: number): number => (launch.args[i] as { address: number }).address;
     const of = (x: View): number => (x.buffer as CudaBuffer).address;
 
     it("the norm is half in each of them", () => {
-      const { x, sum, normed, rstd, packed } = between();
-      convolve(columns(packed, 0, [rows, 1, wide]), wide);
+      const { x, sum, normed, rstd } = between();
       expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
       const [first, second] = emitted;
       const [norm, add] = [second.args.length - 7 - 10, first.args.length - 7];
@@ -318,17 +318,27 @@ describe("a token's launches", () => {
       expect([208, 212, 216].map((at) => view_.getInt32(at, true))).toEqual([24, 768, 768]);
     });
 
-    it("a product in the middle finishes a norm, and leaves the next alone, whose stream is not there yet", () => {
+    it("of two norms, the one whose product a convolution follows is", () => {
       const out = product(view([rows, wide]), 768);
       const first = addNorm(view([rows, 768], "f32"), out);
       const second = addNorm(first.sum, product(first.normed, 768));
-      product(second.normed, 3072);
+      convolve(columns(product(second.normed, 3072), 0, [rows, 1, wide]), wide);
       expect(names()).toEqual([
         "matmul_rows4x4_bf16",
-        "matmul_rows4x4_bf16",
         "add_rms_norm_f32_bf16_v8",
+        "matmul_rows4x4_bf16",
         "matmul_rows4x1_bf16",
       ]);
+    });
+
+    it("stands alone where no token's convolution comes next, or one that begins: a step of training has the bits of its calls", () => {
+      const alone = ["matmul_rows4x4_bf16", "add_rms_norm_f32_bf16_v8", "matmul_rows4x1_bf16"];
+      const forward = () => product(addNorm(view([rows, 768], "f32"), product(view([rows, wide]), 768)).normed, 3072);
+      forward();
+      expect(names()).toEqual(alone);
+      emitted = [];
+      convolve(columns(forward(), 0, [rows, 1, wide]), wide, undefined, false);
+      expect(names()).toEqual(alone);
     });
 
     it("stands alone in f16, where rows may be too large before the norm", () => {
@@ -346,7 +356,7 @@ describe("a token's launches", () => {
       const out = product(view([rows, wide]), 768);
       const sums = addNorm(view([rows, 768], "f32"), out);
       const last = { ...view([1, rows, 3072]), buffer: sums.sum.buffer };
-      product(sums.normed, 3072, last);
+      convolve(columns(product(sums.normed, 3072, last), 0, [rows, 1, wide]), wide);
       expect(names()).toEqual(alone);
     });
 
@@ -354,7 +364,7 @@ describe("a token's launches", () => {
       const out = product(view([rows, wide]), 768);
       const last = view([1, rows, 3072]);
       const { normed } = addNorm(view([rows, 768], "f32"), out, { ...view([rows], "f32"), buffer: last.buffer });
-      product(normed, 3072, last);
+      convolve(columns(product(normed, 3072, last), 0, [rows, 1, wide]), wide);
       expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
       expect(address(emitted[1], emitted[1].args.length - 7 - 10 + 5)).toBe(0);
     });
@@ -395,8 +405,8 @@ describe("a token's launches", () => {
         { sum, normed, rstd: view([rows], "f32") },
         { eps: 1e-5 },
       );
-      product(normed, 3352);
-      return { packed, y, gated, rstd, sum, normed };
+      convolve(columns(product(normed, 3352), width, [rows, 1, 1792]), 1792);
+      return { packed, gated, rstd };
     }
 
     const address = (launch: Launch, i: number): number => (launch.args.at(i) as { address: number }).address;

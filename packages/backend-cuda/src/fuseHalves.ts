@@ -54,17 +54,24 @@ function written({ writes }: Link, after: readonly Range[]): { writes: readonly 
 /** In f16 rows may be too large before they are normed. */
 const areBf16 = (...links: readonly Link[]): boolean => links.every(({ type }) => type === "bf16");
 
-/** A norm of what a product adds to a residual stream. @param held the product and what follows it @param memory of HALF_NORM_BYTES */
+/**
+ * A norm of what a product adds to a residual stream, before the projection of a token whose convolution goes on from a state: a step of
+ * training, which must have the same bits recorded and by calls, has no such. @param held the product and what follows it @param memory of
+ * HALF_NORM_BYTES
+ */
 export function halfAddNorm([product, norm, next, conv]: readonly Maybe[], memory: number): HalfNorm | undefined {
-  if (product?.kind !== "rows" || norm?.kind !== "addNorm" || next?.kind !== "rows") return undefined;
+  if (product?.kind !== "rows" || norm?.kind !== "addNorm" || next?.kind !== "rows" || conv?.kind !== "conv") {
+    return undefined;
+  }
+  const [, , , state] = conv.numbers;
   const [, , out, rows, n, , , , outPitch, accumulate, isF32] = product.numbers;
   const [x, y, weight, sum, normed, rstd, , width, xPitch, yPitch, sumPitch, normedPitch, eps] = norm.numbers;
   const [left, , , , , k, leftPitch] = next.numbers;
   const before = y === out && yPitch === outPitch && width === n && !accumulate && !isF32;
   const after = left === normed && leftPitch === normedPitch && k === width;
   const fits = norm.rows === rows && next.rows === rows && width % COLUMNS === 0 && width <= COLUMNS * PARTS;
-  if (!before || !after || !fits || !areBf16(product, norm, next)) return undefined;
-  const end = written(norm, [...next.writes, ...(conv?.kind === "conv" ? conv.writes : [])]);
+  if (!before || !after || !fits || state === 0 || !areBf16(product, norm, next)) return undefined;
+  const end = written(norm, [...next.writes, ...conv.writes]);
   // The residual stream is read while others write the product.
   if (end === undefined || !disjoint(norm.reads.slice(0, 1), product.writes)) return undefined;
   return {

@@ -43,9 +43,8 @@ export function rowsProduct(
   if (product?.kind !== "rows") return undefined;
   const column = convColumn(product, next, before?.writes ?? []);
   const cut = column === undefined ? halfAddNorm(held, memory) : undefined;
-  // A stream that the norm before leaves is not there yet; and halves of one kind share their memory.
-  const ready = next !== undefined && disjoint(next.reads.slice(0, 1), before?.writes ?? []);
-  const half = cut && ready && cut.left !== before?.left ? cut : undefined;
+  // A stream may lie where what is left of the norm before comes to lie. (That is a scan's: after the others there is a convolution.)
+  const half = cut && next && disjoint(next.reads.slice(0, 1), before?.writes ?? []) ? cut : undefined;
   if (before === undefined && column === undefined && half === undefined) return undefined;
   const rest = noConvolution.length + 2 + noRowsNorm.length + noRowsAdd.length;
   const own = [...product.args.slice(0, -rest)];

@@ -21,6 +21,8 @@ export interface ConformanceTest {
   readonly name: string;
   /** The op that is tested, where it is one alone. */
   readonly op?: string;
+  /** Why the device cannot be asked: such a test is shown, and not run. */
+  readonly skipped?: string;
   /** All comparisons. Throws where the op itself does. */
   readonly checks: () => Promise<readonly Check[]>;
 }
@@ -64,8 +66,14 @@ export function conformanceTests(
     property.dtypes
       .filter((dtype) => available.has(dtype))
       .map((dtype): ConformanceTest => {
-        const name = `${property.name}, ${dtype}`;
-        return { suite: "properties", name, checks: () => property.run(device, dtype) };
+        const { kernel } = property;
+        const lacks = kernel !== undefined && device.backend.kernels[kernel] === undefined;
+        return {
+          suite: "properties",
+          name: `${property.name}, ${dtype}`,
+          ...(lacks && { skipped: `the backend ${device.backend.name} has no kernel ${kernel}` }),
+          checks: () => property.run(device, dtype),
+        };
       }),
   );
   const gradients = (available.has("f64") ? opCases.filter(hasDifferences) : []).map((test): ConformanceTest => {
@@ -78,14 +86,17 @@ export function conformanceTests(
 export interface TestResult {
   readonly suite: SuiteName;
   readonly name: string;
+  /** Also true of a test that was skipped. */
   readonly passed: boolean;
+  readonly skipped?: string;
   readonly checks: readonly Check[];
   /** Why it did not pass. */
   readonly failure?: Error;
   readonly milliseconds: number;
 }
 
-async function runTest({ suite, name, checks: run }: ConformanceTest): Promise<TestResult> {
+async function runTest({ suite, name, skipped, checks: run }: ConformanceTest): Promise<TestResult> {
+  if (skipped !== undefined) return { suite, name, passed: true, skipped, checks: [], milliseconds: 0 };
   const start = performance.now();
   let checks: readonly Check[] = [];
   let failure: Error | undefined;
@@ -118,7 +129,9 @@ export async function* runConformance(
 /** What the suite needs of a test runner: vitest's functions, or others of that form. */
 export interface TestRunner {
   readonly describe: (name: string, define: () => void) => void;
-  readonly it: (name: string, run: () => Promise<void>) => void;
+  readonly it: ((name: string, run: () => Promise<void>) => void) & {
+    readonly skip: (name: string, run: () => Promise<void>) => void;
+  };
   readonly afterAll: (run: () => Promise<void>) => void;
 }
 
@@ -142,7 +155,10 @@ export function describeConformance(
     for (const suite of new Set(tests.map((test) => test.suite))) {
       describe(suite, () => {
         for (const test of tests) {
-          if (test.suite === suite) it(test.name, async () => assertChecks(test.name, await test.checks()));
+          if (test.suite !== suite) continue;
+          const run = async () => assertChecks(test.name, await test.checks());
+          if (test.skipped === undefined) it(test.name, run);
+          else it.skip(`${test.name}: ${test.skipped}`, run);
         }
       });
     }

@@ -121,11 +121,13 @@ export function readTokens(model: MambaLM, state: PromptState, rows: TokenRows):
       const starts = device.arange(batch).mul(length);
       // A row without tokens gets some other row's vector here, and keeps its logits below.
       const last = hidden.reshape(batch * length, hidden.dim(-1)).gather(starts.add(counts.maximum(1)).sub(1));
-      const all = rows.every((row) => row.length > 0);
-      const logits = all ? state.logits : device.empty(state.logits.shape, state.logits.dtype);
-      model.vocabulary.logitsInto(last, logits);
-      const empty = counts.equal(0).reshape(batch, 1);
-      if (!all) state.logits.assign(empty.where(state.logits, logits));
+      if (rows.every((row) => row.length > 0)) {
+        model.vocabulary.logitsInto(last, state.logits);
+      } else {
+        const logits = device.empty(state.logits.shape, state.logits.dtype);
+        model.vocabulary.logitsInto(last, logits);
+        state.logits.assign(counts.equal(0).reshape(batch, 1).where(state.logits, logits));
+      }
     }),
   );
   state.wasRead(rows);

@@ -14,8 +14,8 @@ import { type DType, keep, noGrad, type SequenceOptions, scope, type Tensor } fr
 export type StateDType = "f32" | "bf16" | "f16";
 
 /**
- * The state of a mixer after a token, f32 but for what {@link StateDType} says of scans: a convolution's last W inputs (B, C, W), then the scan's state, and so on for a
- * mixer of several branches. The first axis of each is the batch.
+ * The state of a mixer after a token, f32 but for what {@link StateDType} says of scans: a convolution's last W inputs (B, C, W), then the
+ * scan's state, and so on for a mixer of several branches. The first axis of each is the batch.
  */
 export type MixerState = readonly Tensor[];
 

@@ -121,10 +121,15 @@ export interface Backend {
    */
   readonly narrowStates?: boolean;
   /**
-   * How many tokens, of `dtype`, `ssdDeferred` best keeps beside states of these sizes, up to what its kernel takes; 0 where each token is better
-   * taken in at once. Absent where it never pays. Asked by who decodes; the kernel itself may be there all the same.
+   * How many tokens, of `dtype`, `ssdDeferred` best keeps beside states of these sizes, up to what its kernel takes; 0 where each token is
+   * better taken in at once. Absent where it never pays. Asked by who decodes; the kernel itself may be there all the same.
    */
   readonly keepsTokens?: (shape: SsdShape, types: { readonly dtype: DType; readonly stateDType: DType }) => number;
+  /**
+   * Whether steps of decoding (sequences of one token, with states) of many rows in bf16, once recorded, may round between two products in
+   * another place than their calls do. All else that is recorded has the bits of its calls.
+   */
+  readonly roundsRecordedTokens?: boolean;
   /** Whether `matmul` takes a bias. Elsewhere it is added by a pass of its own. */
   readonly addsBias?: boolean;
   /** True where time is dearer than memory: outputs that backward could have made again are held for it instead. */

@@ -24,7 +24,6 @@ struct KeptNorm {
   int z_pitch, unused;
 };
 
-
 /// Lines of N elements in shared memory, in vectors of 16 bytes whose order differs from line to line: a column of vectors is in all banks.
 template <typename T, int N>
 __device__ __forceinline__ T* vector_of(T* lines, int line, int vector) {

@@ -121,7 +121,7 @@ export const noConvolution: readonly Argument[] = [
   ...[0, 0].map(i32),
 ];
 
-/** Half a norm before and after a product that are absent: the structures RowsNorm and RowsAdd of native/kernels/matmul_rows.cu. */
+/** Half a norm before and after a product that are absent: the structures RowsNorm and RowsAdd of native/kernels/rows_norm.cuh. */
 export const noRowsNorm: readonly Argument[] = [
   ...Array.from({ length: 6 }, () => pointer(undefined)),
   ...[0, 0, 0].map(i32),

@@ -18,10 +18,7 @@ import { typesOf } from "./rows.js";
 
 /** Tokens that are kept: kMostKept of native/kernels/ssd_deferred.cuh. */
 const KEPT = 16;
-/**
- * Rows from which on a token is bound by the bytes of the states. Of fewer the states are small beside the weights, and what is saved does
- * not make up for what is kept.
- */
+/** Rows from which on tokens are kept: up to 8 the weights are most of what a token moves. */
 const LEAST_ROWS = 9;
 /** Sizes of the state that there are kernels for. */
 const STATES = [64, 128];

@@ -1,7 +1,7 @@
 // Layer: conformance. Properties: what must hold on a device whatever the numbers are, such as that two ways to compute
 // one thing agree. Knows cases and how they are evaluated. Knows no op.
 
-import type { Device, DType } from "@diffmamba/tensor";
+import type { Device, DType, Kernels } from "@diffmamba/tensor";
 import { type Evaluation, evaluate, opCase, type Tensors, titleOf, type World } from "../cases/case.js";
 import { drawInputs, type InputSpec } from "../cases/inputs.js";
 import {
@@ -18,6 +18,8 @@ import {
 export interface Property {
   readonly name: string;
   readonly dtypes: readonly DType[];
+  /** A kernel that backends may lack: there the property is skipped, by its name. */
+  readonly kernel?: keyof Kernels;
   readonly run: (device: Device, dtype: DType) => Promise<Check[]>;
 }
 
