@@ -104,7 +104,7 @@ int GpuDevice::kernel(const char* name) {
   // What the kernel declares itself counts too.
   int own = 0;
   if (driver().cuFuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function) != CUDA_SUCCESS) own = kSharedByDefault;
-  kernels_.push_back({function, kSharedByDefault - own});
+  kernels_.push_back({function, kSharedByDefault - own, false});
   kernel_numbers_.emplace(name, number);
   return number;
 }
@@ -116,6 +116,11 @@ Fault GpuDevice::launch(const LaunchHeader& h, const void* arguments) {
     DIFFMAMBA_TRY(d.cuFuncSetAttribute(kernel.function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, h.shared),
                   "the kernel cannot have so much shared memory");
     kernel.shared_limit = h.shared;
+  }
+  if (h.beside && !kernel.beside) {
+    DIFFMAMBA_TRY(d.cuFuncSetAttribute(kernel.function, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100),
+                  "the kernel cannot have so much shared memory");
+    kernel.beside = true;
   }
   size_t bytes = static_cast<size_t>(h.argument_bytes);
   if (Fault fault = mark(); !fault.empty()) return fault;

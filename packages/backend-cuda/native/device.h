@@ -23,7 +23,9 @@ struct LaunchHeader {
   int32_t argument_bytes;
   /// Whether the kernel waits itself for the one before it, and may start earlier.
   int32_t overlap;
-  int32_t unused[6];
+  /// Whether multiprocessors are to be cut so that all they can is shared memory.
+  int32_t beside;
+  int32_t unused[5];
 };
 
 /// A copy to the host that is under way.
@@ -77,6 +79,8 @@ class GpuDevice {
   struct Kernel {
     CUfunction function;
     int shared_limit;
+    /// Whether its cut of a multiprocessor is set.
+    bool beside;
   };
   Fault check(CUresult result, const char* what) const;
   /// Where times are taken: an event between what was enqueued and what follows.

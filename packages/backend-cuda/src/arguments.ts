@@ -30,13 +30,17 @@ export class ArgumentBuffer {
    * A launch of the kernel with this number. @returns false where the grid has no blocks, and nothing is to be launched
    * @throws BackendError where there are more arguments than a kernel can have, or a grid is too large
    */
-  launch(kernel: number, { kernel: name, grid, block, shared = 0, overlap = false, args }: Launch): boolean {
+  launch(
+    kernel: number,
+    { kernel: name, grid, block, shared = 0, overlap = false, beside = false, args }: Launch,
+  ): boolean {
     const header = this.#i32;
     header[0] = kernel;
     if (!this.#size(name, 1, grid, 2 ** 31 - 1, 65535)) return false;
     this.#size(name, 4, block, 1024, 1024);
     header[7] = shared;
     header[9] = Number(overlap);
+    header[10] = Number(beside);
     header[8] = this.#arguments(name, args) - HEADER_BYTES;
     return true;
   }

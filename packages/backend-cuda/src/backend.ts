@@ -23,6 +23,7 @@ import { createKernels, keepsTokens, type Product, type ProductContext } from ".
 import { type CudaBuffer, Pool } from "./memory.js";
 import { packProduct, productName } from "./products.js";
 import { type KernelTime, totalsOf } from "./profile.js";
+import { Touched } from "./touched.js";
 
 export interface CudaBackendOptions {
   /** The device's number. */
@@ -76,6 +77,7 @@ export class CudaBackend implements Backend {
   #recording = false;
   /** What holds launches of the recording back, to make them one. */
   #fuser: Fuser | undefined;
+  #touched: Touched | undefined;
   #disposed = false;
   /** Names of what is timed, in order, while something is. */
   #timed: string[] | undefined;
@@ -97,6 +99,7 @@ export class CudaBackend implements Backend {
       launch: (launch) => this.#launch(launch),
       temporary: (shape, dtype) => this.#temporary(shape, dtype),
       clear: (view) => this.#clear(view),
+      isUntouched: (view) => this.#touched?.has(view) === false,
       table: (words) => this.#table(words),
       multiply: (product) => this.#multiply(product),
     };
@@ -184,6 +187,7 @@ export class CudaBackend implements Backend {
     const pool = this.#newPool(true);
     this.#native(() => this.addon.beginCapture(this.#handle));
     this.#recording = true;
+    this.#touched = new Touched();
     let halves: CudaBuffer | undefined;
     // Tools that watch memory want kernels one by one.
     if (this.options.fuses && this.options.reuse) {
@@ -199,6 +203,7 @@ export class CudaBackend implements Backend {
       failure = error ?? new BackendError("cuda: the recorded function failed.");
     }
     this.#recording = false;
+    this.#touched = undefined;
     this.#fuser = undefined;
     this.#pool = this.#main;
     if (halves) pool.free(halves);
@@ -264,6 +269,7 @@ export class CudaBackend implements Backend {
   }
 
   #launch(launch: Launch): void {
+    this.#touched?.launch(launch.args);
     if (this.#fuser?.take(launch)) return;
     this.#fuser?.flush();
     this.#launchAlone(launch);
@@ -298,6 +304,7 @@ export class CudaBackend implements Backend {
   }
 
   #clear(view: View): void {
+    this.#touched?.view(view);
     this.#fuser?.flush();
     const bytes = sizeOf(view.shape) * bytesPerElement[view.dtype];
     if (bytes > 0) this.#native(() => this.addon.clear(this.#handle, addressOf(view), bytes));
@@ -321,6 +328,7 @@ export class CudaBackend implements Backend {
 
   #multiply(product: Product): boolean {
     if (!this.options.blas) return false;
+    this.#touched?.product(product);
     // Before the numbers are written: launches that were held back go through the same array.
     this.#fuser?.flush();
     if (!packProduct(packed, product, this.options.tf32)) return false;

@@ -67,6 +67,11 @@ export interface Launch {
   readonly shared?: number;
   /** Whether the kernel waits itself for the one before it (native/kernels/overlap.cuh), and may start earlier. */
   readonly overlap?: boolean;
+  /**
+   * Whether multiprocessors are to be cut so that all they can is shared memory: a kernel finds room beside the one before it only where
+   * both want the same cut.
+   */
+  readonly beside?: boolean;
   readonly args: readonly Argument[];
 }
 
@@ -78,6 +83,11 @@ export interface KernelContext {
   temporary(shape: readonly number[], dtype: DType): View;
   /** Enqueues zeros for a contiguous view. */
   clear(view: View): void;
+  /**
+   * Whether a recording is being made in which nothing so far was given memory of the view's buffer: when it is replayed, a kernel may
+   * read the view before the one before it has ended (native/kernels/overlap.cuh).
+   */
+  isUntouched(view: View): boolean;
   /** Enqueues a table of numbers for kernels to read: 8 bytes each, addresses and whole numbers alike. A temporary. */
   table(words: readonly number[]): View;
 }

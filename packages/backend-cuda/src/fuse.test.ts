@@ -18,6 +18,8 @@ const device: DeviceProperties = {
   memoryBytes: 80e9,
 };
 
+/** The type of the views that no launch was given. */
+let untouched: DType | undefined;
 let next: number;
 let emitted: Launch[];
 let fuser: Fuser;
@@ -26,6 +28,7 @@ let kernels: Required<ReturnType<typeof createKernels>>;
 beforeEach(() => {
   next = 2 ** 30;
   emitted = [];
+  untouched = undefined;
   fuser = new Fuser(device.multiprocessors, (launch) => emitted.push(launch), 2 ** 20);
   const context = {
     device,
@@ -39,6 +42,7 @@ beforeEach(() => {
       fuser.flush();
       return true;
     },
+    isUntouched: ({ dtype }: View) => dtype === untouched,
   };
   kernels = createKernels(context as unknown as ProductContext) as typeof kernels;
 });
@@ -190,8 +194,8 @@ describe("a token's launches", () => {
     // Product: rows, columns, k. Conv, behind 56 bytes of the product: rows, length, channels, width. Its first column; the size of all.
     expect([24, 28, 32].map((at) => view_.getInt32(at, true))).toEqual([9, 3352, 768]);
     expect([0, 4, 8, 12].map((at) => view_.getInt32(56 + 48 + at, true))).toEqual([9, 1, 1792, 4]);
-    expect(view_.getInt32(152, true)).toBe(1536);
-    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(272);
+    expect(view_.getInt32(160, true)).toBe(1536);
+    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(280);
     emitted = [];
     mamba2(65);
     expect(names()).toEqual([four[0], "conv_step_bf16", ...four.slice(2)]);
@@ -231,8 +235,8 @@ describe("a token's launches", () => {
     // Product: rows, columns, k. Conv: rows, length, channels, width. The first column of the convolution; the structure's size.
     expect([96 + 24, 96 + 28, 96 + 32].map((at) => view_.getInt32(at, true))).toEqual([1, 3352, 768]);
     expect([0, 4, 8, 12].map((at) => view_.getInt32(152 + 48 + at, true))).toEqual([1, 1, 1792, 4]);
-    expect(view_.getInt32(248, true)).toBe(1536);
-    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(256);
+    expect(view_.getInt32(256, true)).toBe(1536);
+    expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(264);
     buffer.launch(0, emitted[2]);
     expect([96 + 24, 96 + 28, 96 + 32].map((at) => view_.getInt32(at, true))).toEqual([1, 768, 1536]);
     // No convolution.
@@ -311,11 +315,28 @@ describe("a token's launches", () => {
       expect([address(first, norm), address(second, add)]).toEqual([0, 0]);
       const buffer = new ArgumentBuffer();
       buffer.launch(0, second);
-      expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(272);
+      expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(280);
       const view_ = new DataView(buffer.bytes.buffer, 64);
       expect([24, 28, 32, 36].map((at) => view_.getInt32(at, true))).toEqual([64, 3072, 768, 768]);
       // Parts, and pitches of sums and normed rows.
-      expect([208, 212, 216].map((at) => view_.getInt32(at, true))).toEqual([24, 768, 768]);
+      expect([216, 220, 224].map((at) => view_.getInt32(at, true))).toEqual([24, 768, 768]);
+    });
+
+    it("weights are read before the launch before has ended where nobody was given them", () => {
+      const earlyOf = (which: DType | undefined) => {
+        [untouched, emitted] = [which, []];
+        between();
+        expect(names()).toEqual(["matmul_rows4x4_bf16", "matmul_rows4x1_bf16"]);
+        // Of the product, and of the convolution in the same launch.
+        return emitted.map(({ args }) => [args.length - 18, args.length - 20].map((i) => args[i]));
+      };
+      const flag = (value: number) => ({ kind: "i32", value });
+      expect(earlyOf(undefined)).toEqual([
+        [flag(0), flag(0)],
+        [flag(0), flag(0)],
+      ]);
+      // States of the convolution are of f32.
+      expect(earlyOf("bf16").map(([product]) => product)).toEqual([flag(1), flag(1)]);
     });
 
     it("of two norms, the one whose product a convolution follows is", () => {
@@ -430,7 +451,7 @@ describe("a token's launches", () => {
       expect(address(product, -4)).not.toBe(scaled);
       const buffer = new ArgumentBuffer();
       buffer.launch(0, scan);
-      expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(14 * 8 + 16 * 4 + 40);
+      expect(new Int32Array(buffer.bytes.buffer)[8]).toBe(14 * 8 + 18 * 4 + 40);
     });
 
     it("stand alone where there are several groups, in f16, and where the product comes to lie over the normed rows", () => {

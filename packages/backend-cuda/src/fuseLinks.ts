@@ -155,8 +155,8 @@ const memoryOf: Readonly<Record<LinkKind, MemoryOf>> = {
 
   kept(n, size, rows) {
     const [x, dt, , B, C, z, , , state, keptX, keptB, keptSteps, , y] = n;
-    const [xPitch, dtPitch, BPitch, CPitch, zPitch, yPitch, heads, headDim, groups, kept] = n.slice(14);
-    const dState = n[n.length - 1];
+    const [xPitch, dtPitch, BPitch, CPitch, zPitch, yPitch, heads, headDim, groups, kept, , , , , , dState] =
+      n.slice(14);
     const [width, shared] = [heads * headDim, groups * dState];
     return {
       rows,

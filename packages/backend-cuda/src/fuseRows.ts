@@ -46,8 +46,9 @@ export function rowsProduct(
   // A stream may lie where what is left of the norm before comes to lie. (That is a scan's: after the others there is a convolution.)
   const half = cut && next && disjoint(next.reads.slice(0, 1), before?.writes ?? []) ? cut : undefined;
   if (before === undefined && column === undefined && half === undefined) return undefined;
-  const rest = noConvolution.length + 2 + noRowsNorm.length + noRowsAdd.length;
-  const own = [...product.args.slice(0, -rest)];
+  const halves = noRowsNorm.length + noRowsAdd.length;
+  const own = [...product.args.slice(0, -(noConvolution.length + 2 + halves))];
+  const [early] = product.args.slice(-halves - 1);
   if (before) {
     own[0] = { kind: "pointer", address: before.left };
     own[6] = i32(before.pitch);
@@ -55,7 +56,8 @@ export function rowsProduct(
   const args = [
     ...own,
     ...(column !== undefined && next ? next.args : noConvolution),
-    ...[column ?? 0, 0].map(i32),
+    i32(column ?? 0),
+    early,
     ...(before?.second ?? noRowsNorm),
     ...(half?.first ?? noRowsAdd),
   ];

@@ -57,6 +57,16 @@ struct alignas(sizeof(T) * N) Vector {
   T at[N];
 };
 
+template <int V, typename T>
+__device__ __forceinline__ void read(Vector<T, V>& to, const T* from) {
+  to = *reinterpret_cast<const Vector<T, V>*>(from);
+}
+template <int V, typename T>
+__device__ __forceinline__ void widen(const Vector<T, V>& from, float (&to)[V]) {
+#pragma unroll
+  for (int i = 0; i < V; i++) to[i] = to_float(from.at[i]);
+}
+
 /// Elements of 16 bytes.
 template <typename T>
 constexpr int kVector = 16 / static_cast<int>(sizeof(T));

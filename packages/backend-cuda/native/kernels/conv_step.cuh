@@ -12,6 +12,8 @@ struct Conv {
   int silu;
   /// Whether the four weights, and the four inputs of the state, of a channel can be read in one piece.
   int fours;
+  /// Of conv_step: whether filters and states may be read before the kernel before has ended.
+  int early, unused;
 };
 
 /// A single token of each row: parameters of `conv_step`.
@@ -25,27 +27,32 @@ struct ConvStep {
   Conv conv;
 };
 
-/// What a channel's next output is made of, beside the token's input, where conv.fours.
-struct ConvChannel {
-  float4 past;
-  float w[4], bias;
+/// Where conv.fours: a channel's filter as it lies in memory, so that nothing waits for it, and what it makes of a token.
+template <typename T>
+struct ConvFilter {
+  Vector<T, 4> w;
+  T bias;
 
-  template <typename T>
-  __device__ __forceinline__ void load(const ConvStep& p, int b, int c) {
-    const long long at = (static_cast<long long>(b) * p.conv.channels + c) * 4;
-    past = p.initial != nullptr ? *reinterpret_cast<const float4*>(p.initial + at) : make_float4(0, 0, 0, 0);
-    ::load<4>(static_cast<const T*>(p.weight) + 4 * c, w);
-    bias = p.bias != nullptr ? to_float(static_cast<const T*>(p.bias)[c]) : 0.0f;
+  __device__ __forceinline__ void load(const ConvStep& p, int c) {
+    read(w, static_cast<const T*>(p.weight) + 4 * c);
+    bias = p.bias != nullptr ? static_cast<const T*>(p.bias)[c] : from_float<T>(0.0f);
   }
-  /// Output and state, from the token's input.
-  template <typename T>
-  __device__ __forceinline__ void finish(const ConvStep& p, int b, int c, float current) const {
+  /// Output and state, from the inputs before and the token's.
+  __device__ __forceinline__ void finish(const ConvStep& p, int b, int c, const float4& past, float current) const {
     const float4 in = make_float4(past.y, past.z, past.w, current);
     *reinterpret_cast<float4*>(p.final_state + (static_cast<long long>(b) * p.conv.channels + c) * 4) = in;
-    const float sum = fmaf(w[0], in.x, fmaf(w[1], in.y, fmaf(w[2], in.z, fmaf(w[3], in.w, bias))));
+    float ws[4];
+    widen(w, ws);
+    const float sum = fmaf(ws[0], in.x, fmaf(ws[1], in.y, fmaf(ws[2], in.z, fmaf(ws[3], in.w, to_float(bias)))));
     static_cast<T*>(p.y)[b * p.conv.y_pitch + c] = from_float<T>(p.conv.silu ? quick_silu(sum) : sum);
   }
 };
+
+/// The last inputs of a row's channel.
+__device__ __forceinline__ float4 conv_past(const ConvStep& p, int b, int c) {
+  const long long at = (static_cast<long long>(b) * p.conv.channels + c) * 4;
+  return p.initial != nullptr ? *reinterpret_cast<const float4*>(p.initial + at) : make_float4(0, 0, 0, 0);
+}
 
 /// Output and state of a channel; the state may be replaced in place.
 template <typename T>
@@ -53,9 +60,9 @@ __device__ __forceinline__ void conv_step_channel(const ConvStep& p, int b, int 
   const Conv& conv = p.conv;
   const float current = to_float(*(static_cast<const T*>(p.x) + b * conv.x_pitch + c));
   if (conv.fours) {
-    ConvChannel channel;
-    channel.load<T>(p, b, c);
-    channel.finish<T>(p, b, c, current);
+    ConvFilter<T> filter;
+    filter.load(p, c);
+    filter.finish(p, b, c, conv_past(p, b, c), current);
     return;
   }
   const long long at = (static_cast<long long>(b) * conv.channels + c) * conv.width;

@@ -1,4 +1,4 @@
-// Layer: CUDA kernels. Copies from global to shared memory that are enqueued, and waited for by groups; and what is brought nearer. Knows no tile.
+// Layer: CUDA kernels. Copies from global to shared memory that are enqueued, and waited for by groups; and what is brought nearer; how lines lie there. Knows no tile.
 #pragma once
 
 #include "common.cuh"
@@ -18,3 +18,9 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 __device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+/// Of lines of N elements in shared memory, vectors of 16 bytes whose order differs from line to line: a column of vectors is in all banks.
+template <typename T, int N>
+__device__ __forceinline__ T* swizzled(T* lines, int line, int vector) {
+  return lines + line * N + (vector ^ (line & 7)) * 8;
+}

@@ -161,8 +161,12 @@ __device__ __forceinline__ void normed_product(const NormedProduct<N>& all) {
   // The channel of the convolution that this thread has: a row's, of one of the block's columns.
   const int row = threadIdx.x / COLUMNS, channel = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS - all.column;
   const bool convolves = all.conv.x != nullptr && row < p.m && channel >= 0 && channel < all.conv.conv.channels;
-  ConvChannel conv;
-  if (convolves) conv.load<T>(all.conv, row, channel);
+  ConvFilter<T> filter;
+  float4 past;
+  if (convolves) {
+    filter.load(all.conv, channel);
+    past = conv_past(all.conv, row, channel);
+  }
   norm_rows<T>(all.norm, left, scratch);
   __syncthreads();
   float sum[M][R];
@@ -200,7 +204,7 @@ __device__ __forceinline__ void normed_product(const NormedProduct<N>& all) {
   }
   if (all.conv.x == nullptr) return;
   __syncthreads();
-  if (convolves) conv.finish<T>(all.conv, row, channel, kept[threadIdx.x]);
+  if (convolves) filter.finish(all.conv, row, channel, past, kept[threadIdx.x]);
 }
 
 #define DIFFMAMBA_NORMED_PRODUCT(NAME, T, M, R)                                                                               \

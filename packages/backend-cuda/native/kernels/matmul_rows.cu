@@ -9,36 +9,20 @@
 #include "token_product.cuh"
 
 constexpr int kRowsWarps = kRowsThreads / 32;
-/// Columns of a block.
+/// Columns of a block, and of one part of the squares of a row; pieces of k that are on their way at a time.
 constexpr int kRowsColumns = 32;
-/// Elements of k of a piece: 8 to each of four lanes.
-constexpr int kRowsPiece = 32;
+constexpr int kRowsStages = 6;
 
 struct RowsProduct {
   Product product;
   /// x null: without. It is of the product's columns from `column` on.
   ConvStep conv;
-  int column, unused;
+  int column;
+  /// Whether b may be read before the kernel before has ended.
+  int early;
   RowsNorm norm;
   RowsAdd add;
 };
-
-/// Eight elements of a line, as tensor cores take them: two in a word.
-struct alignas(16) Eight {
-  uint32_t at[4];
-};
-
-/// Zeros where it is not there. Keeps its place among the others: compilers would rather wait for one before they order the next.
-__device__ __forceinline__ Eight read_eight(const void* from, bool there) {
-  Eight x;
-  asm volatile(
-      "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\tmov.b32 %0, 0;\n\tmov.b32 %1, 0;\n\tmov.b32 %2, 0;\n\tmov.b32 %3, 0;\n\t"
-      "@p ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
-      : "=&r"(x.at[0]), "=&r"(x.at[1]), "=&r"(x.at[2]), "=&r"(x.at[3])
-      : "l"(from), "r"(static_cast<int>(there))
-      : "memory");
-  return x;
-}
 
 // Blocks that share k are a cluster; devices without them let the first of the blocks do it all.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -78,134 +62,183 @@ __device__ __forceinline__ float load_of_block(uint32_t from) {
   return x;
 }
 
-/// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, and SPLIT blocks share k. All lines are aligned to 16
-/// bytes and k is a multiple of 8. A warp has half of the rows, where they are more than 16, and every so many pieces of k, all of which are
-/// on their way at once. A lane reads 8 elements of a line; which elements of k stand at which place of the unit is the same for both sides,
-/// and so does not matter. Dynamic shared memory: the warps' sums, and the block's.
+/// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, COLUMNS to a block, and SPLIT blocks share k, so that little
+/// of a has to come to each once the kernel before has ended. All lines are aligned to 16 bytes and k is a multiple of 8. Pieces of k come to a
+/// ring in shared memory; a warp has 16 rows and a part of the columns, or of each piece where blocks do not share k. Dynamic shared memory:
+/// the ring, where sums come to lie in the end.
 template <typename T, int TALL, int SPLIT>
 __device__ __forceinline__ void rows_product(const RowsProduct& all) {
-  constexpr int COLUMNS = kRowsColumns;
-  constexpr int PARTS = kClusters ? SPLIT : 1, ROWS = 16 * TALL, HALVES = TALL > 1 ? 2 : 1, TILES = TALL / HALVES;
-  constexpr int GROUPS = kRowsWarps / HALVES, WIDE = COLUMNS / 8, PITCH = COLUMNS + 8, AHEAD = SPLIT > 1 ? 4 : TILES > 1 ? 6 : 4;
-  extern __shared__ __align__(16) unsigned char memory[];
+  constexpr int COLUMNS = kRowsColumns, STAGES = kRowsStages, PARTS = kClusters ? SPLIT : 1, ROWS = 16 * TALL, SHARES = kRowsWarps / TALL;
+  // Warps that have the same rows share columns, as far as they go, where blocks share k, and else pieces of k.
+  constexpr int WIDE = SPLIT > 1 ? (COLUMNS / SHARES > 8 ? COLUMNS / SHARES : 8) : COLUMNS, TILES = WIDE / 8, GROUPS = SHARES * WIDE / COLUMNS;
+  constexpr int DEEP = GROUPS > 4 ? 128 : 64, VECTORS = DEEP / 8, STAGE = (ROWS + COLUMNS) * DEEP, OWN_DEEP = DEEP / GROUPS, PITCH = COLUMNS + 8;
+  static_assert(COLUMNS * VECTORS % kRowsThreads == 0 && OWN_DEEP % 16 == 0, "whole vectors to a thread");
+  extern __shared__ __align__(128) unsigned char memory[];
+  T* const ring = reinterpret_cast<T*>(memory);
   float* const parts = reinterpret_cast<float*>(memory);
   const Product& p = all.product;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = lane / 4, half = warp % HALVES, group = warp / HALVES;
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, row_tile = warp % TALL, share = warp / TALL;
+  const int group = share % GROUPS, own_column = share / GROUPS * WIDE;
   const int rank = blockIdx.x % SPLIT, tile = blockIdx.x / SPLIT, tiles = gridDim.x / SPLIT, first = tile * COLUMNS;
   if (rank >= PARTS) return;
   // This block's part of k.
-  const int depth = (p.k + PARTS * kRowsPiece - 1) / (PARTS * kRowsPiece) * kRowsPiece, begin = rank * depth, end = min(begin + depth, p.k);
-  let_next_start();
-  if (threadIdx.x < COLUMNS && first + static_cast<int>(threadIdx.x) < p.n && begin < end) {
-    prefetch_row(static_cast<const T*>(p.b) + static_cast<long long>(first + threadIdx.x) * p.b_pitch + begin,
-                 (end - begin) * static_cast<int>(sizeof(T)));
-  }
-  const int from = max(first, all.column), convolved = min(first + COLUMNS, all.column + all.conv.conv.channels) - from;
-  if (all.conv.x != nullptr && all.conv.initial != nullptr && convolved > 0 && static_cast<int>(threadIdx.x) < p.m && rank == 0) {
-    prefetch_row(all.conv.initial + 4 * (static_cast<long long>(threadIdx.x) * all.conv.conv.channels + from - all.column), 16 * convolved);
-  }
-  const T* left[2 * TILES];
-  const T* right[WIDE];
+  const int depth = (p.k + PARTS * DEEP - 1) / (PARTS * DEEP) * DEEP, begin = rank * depth, end = min(begin + depth, p.k);
+  const int pieces = max((end - begin + DEEP - 1) / DEEP, 0);
+  // Blocks begin at different pieces: all would else ask for the same lines of a at the same time.
+  const int turn = pieces > 0 ? tile % pieces : 0;
+  // A thread brings one vector of every so many lines.
+  constexpr int STEP = kRowsThreads / VECTORS, A_LINES = (ROWS + STEP - 1) / STEP, B_LINES = COLUMNS / STEP;
+  const int own_line = thread / VECTORS, own_k = begin + thread % VECTORS * 8;
+  const T* const own_b = static_cast<const T*>(p.b) + static_cast<long long>(first) * p.b_pitch;
+  const T *a_lines[A_LINES], *b_lines[B_LINES];
 #pragma unroll
-  for (int i = 0; i < 2 * TILES; i++)
-    left[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(16 * TILES * half + 8 * i + line, p.m - 1)) * p.a_pitch;
+  for (int i = 0; i < A_LINES; i++) a_lines[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(own_line + STEP * i, p.m - 1)) * p.a_pitch + own_k;
 #pragma unroll
-  for (int j = 0; j < WIDE; j++) right[j] = static_cast<const T*>(p.b) + static_cast<long long>(min(first + 8 * j + line, p.n - 1)) * p.b_pitch;
-  float sum[TILES][WIDE][4] = {};
+  for (int i = 0; i < B_LINES; i++) b_lines[i] = own_b + static_cast<long long>(min(own_line + STEP * i, p.n - 1 - first)) * p.b_pitch + own_k;
+  T* const own_place = swizzled<T, DEEP>(ring, own_line, thread % VECTORS);
+  const auto stage_of = [&](int piece) { return piece % STAGES * STAGE; };
+  const auto bring = [&](int place, const T* const* lines, int count, int most, int piece) {
+    const int shifted = piece + turn, at = (shifted < pieces ? shifted : shifted - pieces) * DEEP;
+    const bool there = own_k + at < end;
+#pragma unroll
+    for (int i = 0; i < count; i++)
+      if (most % STEP == 0 || own_line + STEP * i < most) copy_16(own_place + place + STEP * i * DEEP, lines[i] + (there ? at : 0), there ? 16 : 0);
+  };
+  const auto bring_a = [&](int piece) { bring(stage_of(piece), a_lines, A_LINES, ROWS, piece); };
+  const auto bring_b = [&](int piece) { bring(stage_of(piece) + ROWS * DEEP, b_lines, B_LINES, COLUMNS, piece); };
+  const bool normed = all.norm.squares != nullptr, adds = all.add.x != nullptr;
   // The elements that this thread finishes, of those that the cluster's blocks have sums of: EACH, in one column.
   constexpr int OWN = ROWS / PARTS, LINES = kRowsThreads / COLUMNS, EACH = (OWN + LINES - 1) / LINES;
-  const int local = threadIdx.x % COLUMNS, top = threadIdx.x / COLUMNS, column = first + local, channel = column - all.column;
+  const int local = thread % COLUMNS, top = thread / COLUMNS, column = first + local, channel = column - all.column;
   const auto row_of = [&](int e) { return rank * OWN + top + e * LINES; };
   const auto is_row = [&](int e) { return top + e * LINES < OWN && row_of(e) < p.m; };
   const auto is_own = [&](int e) { return is_row(e) && column < p.n; };
   const bool convolves = column < p.n && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
+  // What comes after the sums is on its way before them, in the form in which it lies in memory.
+  ConvFilter<T> filter;
+  float4 past[EACH];
+  const auto read_conv = [&] {
+    if (!convolves) return;
+    filter.load(all.conv, channel);
+#pragma unroll
+    for (int e = 0; e < EACH; e++)
+      if (is_row(e)) past[e] = conv_past(all.conv, row_of(e), channel);
+  };
+
+  const int from = max(first, all.column), convolved = min(first + COLUMNS, all.column + all.conv.conv.channels) - from;
+  if (all.early) {
+#pragma unroll
+    for (int i = 0; i < STAGES; i++)
+      if (i < pieces) bring_b(i);
+  }
+  if ((!all.early || pieces > STAGES) && thread < COLUMNS && first + thread < p.n && begin < end) {
+    prefetch_row(own_b + static_cast<long long>(thread) * p.b_pitch + begin, (end - begin) * static_cast<int>(sizeof(T)));
+  }
+  if (!all.conv.conv.early && all.conv.x != nullptr && all.conv.initial != nullptr && convolved > 0) {
+    const int row = rank * OWN + thread;
+    if (thread < OWN && row < p.m) {
+      prefetch_row(all.conv.initial + 4 * (static_cast<long long>(row) * all.conv.conv.channels + from - all.column), 16 * convolved);
+    }
+  }
+  if (adds && thread < COLUMNS && thread % kRowsColumns == 0) prefetch(static_cast<const T*>(all.add.weight) + min(first + thread, p.n - 1));
+  if (all.conv.conv.early) read_conv();
   wait_for_previous();
-  // What is needed in the end is on its way first.
-  const bool normed = all.norm.squares != nullptr, adds = all.add.x != nullptr;
+  __shared__ float scales[ROWS];
   RowSquares squares;
-  float4 unnormed = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+  for (int i = 0; i < STAGES; i++) {
+    if (i < pieces) {
+      if (!all.early) bring_b(i);
+      bring_a(i);
+    }
+    close_copies();
+  }
+  // Not before: what the next one asks for would come first.
+  let_next_start();
+  if (!all.conv.conv.early) read_conv();
+  float old[EACH];
+  T weight{};
+  if (adds) {
+    if (column < p.n) weight = static_cast<const T*>(all.add.weight)[column];
+#pragma unroll
+    for (int e = 0; e < EACH; e++) old[e] = is_own(e) ? read_early(all.add.x + static_cast<long long>(row_of(e)) * all.add.x_pitch + column) : 0.0f;
+  }
+  // The norm's own rows are shared out among all blocks.
   const int unit = PARTS > 1 ? blockIdx.x : tile, units = PARTS > 1 ? gridDim.x : tiles;
   const auto read_row = [&](int row) {
     RowsNorm norm = all.norm;
     if (norm.sums) norm.sums += row * p.k;
     return read_unnormed(norm, static_cast<const T*>(p.a) + static_cast<long long>(row) * p.a_pitch, p.k);
   };
-  float old[EACH];
+  float4 unnormed = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   if (normed) {
-    squares.read(all.norm, min(static_cast<int>(threadIdx.x) / 4, p.m - 1));
+    squares.read(all.norm, min(thread / 4, p.m - 1));
     if (unit < p.m) unnormed = read_row(unit);
   }
-  if (adds) {
-#pragma unroll
-    for (int e = 0; e < EACH; e++)
-      old[e] = is_own(e) ? read_early(all.add.x + static_cast<long long>(row_of(e)) * all.add.x_pitch + column) : 0.0f;
-  }
-  for (int start = begin + group * kRowsPiece; start < end; start += AHEAD * GROUPS * kRowsPiece) {
-    Eight a[AHEAD][2 * TILES], b[AHEAD][WIDE];
-#pragma unroll
-    for (int u = 0; u < AHEAD; u++) {
-      const int at = start + lane % 4 * 8 + u * GROUPS * kRowsPiece;
-#pragma unroll
-      for (int j = 0; j < WIDE; j++) b[u][j] = read_eight(right[j] + at, at < end);
-#pragma unroll
-      for (int i = 0; i < 2 * TILES; i++) a[u][i] = read_eight(left[i] + at, at < end);
+  float sum[TILES][4] = {};
+#pragma unroll 1
+  for (int piece = 0; piece < pieces; piece++) {
+    if (pieces > STAGES) wait_copies<STAGES - 2>();
+    else wait_copies<STAGES - 1>();
+    __syncthreads();
+    // To where the piece before was, of which all have made use.
+    if (piece > 0 && piece - 1 + STAGES < pieces) {
+      bring_b(piece - 1 + STAGES);
+      bring_a(piece - 1 + STAGES);
     }
+    close_copies();
+    T* const stage = ring + stage_of(piece);
 #pragma unroll
-    for (int u = 0; u < AHEAD; u++)
+    for (int k = 0; k < OWN_DEEP; k += 16) {
+      const int vector = (group * OWN_DEEP + k) / 8;
+      HalfA a;
+      load_matrices(a.at, swizzled<T, DEEP>(stage, 16 * row_tile + lane % 16, vector + lane / 16));
+      T* const lines = stage + ROWS * DEEP;
 #pragma unroll
-      for (int s = 0; s < 4; s += 2)
-#pragma unroll
-        for (int i = 0; i < TILES; i++)
-#pragma unroll
-          for (int j = 0; j < WIDE; j++)
-            multiply<T>(sum[i][j], HalfA{a[u][2 * i].at[s], a[u][2 * i + 1].at[s], a[u][2 * i].at[s + 1], a[u][2 * i + 1].at[s + 1]},
-                        HalfB{b[u][j].at[s], b[u][j].at[s + 1]});
-  }
-#pragma unroll
-  for (int i = 0; i < TILES; i++)
-#pragma unroll
-    for (int j = 0; j < WIDE; j++)
-#pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const int row = 16 * (TILES * half + i) + 8 * h + line;
-        *reinterpret_cast<float2*>(parts + (group * ROWS + row) * PITCH + 8 * j + lane % 4 * 2) =
-            make_float2(sum[i][j][2 * h], sum[i][j][2 * h + 1]);
+      for (int j = 0; j < TILES; j += 2) {
+        uint32_t r[4];
+        const int line = own_column + 8 * j + lane % 8 + (TILES > 1 ? lane / 16 * 8 : 0);
+        load_matrices(r, swizzled<T, DEEP>(lines, line, vector + lane / 8 % 2));
+        multiply<T>(sum[j], a, HalfB{r[0], r[1]});
+        if (j + 1 < TILES) multiply<T>(sum[j + 1], a, HalfB{r[2], r[3]});
       }
-  // What the convolution needs is on its way for all of a thread's elements before the first is written.
-  ConvChannel conv[EACH];
-#pragma unroll
-  for (int e = 0; e < EACH; e++)
-    if (convolves && is_row(e)) conv[e].template load<T>(all.conv, row_of(e), channel);
-  __shared__ float scales[ROWS];
+    }
+  }
   if (normed) {
     const float scale = squares.scale(all.norm, p.k);
-    if (threadIdx.x / 4 < ROWS && threadIdx.x % 4 == 0) scales[threadIdx.x / 4] = scale;
+    if (thread / 4 < ROWS && thread % 4 == 0) scales[thread / 4] = scale;
   }
+  // Sums come to lie where the ring was.
   __syncthreads();
-  const auto block_sum_of = [&](int row) {
-    float x = 0.0f;
 #pragma unroll
-    for (int g = 0; g < GROUPS; g++) x += parts[(g * ROWS + row) * PITCH + local];
-    return x;
-  };
-  float got[EACH][PARTS];
+  for (int j = 0; j < TILES; j++)
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int row = 16 * row_tile + 8 * h + lane / 4;
+      *reinterpret_cast<float2*>(parts + (group * ROWS + row) * PITCH + own_column + 8 * j + lane % 4 * 2) = make_float2(sum[j][2 * h], sum[j][2 * h + 1]);
+    }
+  // Of all warps, or of all blocks, at once: each takes its time.
+  float got[EACH][PARTS * GROUPS];
+  const auto place_of = [&](int e, int group) { return (group * ROWS + min(row_of(e), ROWS - 1)) * PITCH + local; };
   if (PARTS > 1) {
-    float* const totals = parts + GROUPS * ROWS * PITCH;
-    for (int row = top; row < ROWS; row += LINES) totals[row * COLUMNS + local] = block_sum_of(row);
     cluster_arrive();
     cluster_wait();
-    // All of them at once: each takes its time.
 #pragma unroll
     for (int r = 0; r < PARTS; r++) {
-      const uint32_t from = of_block(totals, r);
+      const uint32_t of_rank = of_block(parts, r);
 #pragma unroll
-      for (int e = 0; e < EACH; e++) got[e][r] = load_of_block(from + 4 * (min(row_of(e), ROWS - 1) * COLUMNS + local));
+      for (int e = 0; e < EACH; e++)
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++) got[e][r * GROUPS + g] = load_of_block(of_rank + 4 * place_of(e, g));
     }
     // What others still read must not go: they say so here, and are waited for in the end.
     cluster_arrive();
   } else {
+    __syncthreads();
 #pragma unroll
-    for (int e = 0; e < EACH; e++) got[e][0] = block_sum_of(min(row_of(e), ROWS - 1));
+    for (int e = 0; e < EACH; e++)
+#pragma unroll
+      for (int g = 0; g < GROUPS; g++) got[e][g] = parts[place_of(e, g)];
   }
 #pragma unroll
   for (int e = 0; e < EACH; e++) {
@@ -214,22 +247,22 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
     if (is_own(e)) {
       float x = 0.0f;
 #pragma unroll
-      for (int r = 0; r < PARTS; r++) x += got[e][r];
+      for (int r = 0; r < PARTS * GROUPS; r++) x += got[e][r];
       if (normed) x *= scales[row];
       x = write_product<T>(p, row, column, x);
-      if (convolves) conv[e].template finish<T>(all.conv, row, channel, x);
+      if (convolves) filter.finish(all.conv, row, channel, past[e], x);
       if (adds) {
         const long long at = static_cast<long long>(row) * p.n + column;
         const float y = old[e] + x;
         all.add.sums[at] = y;
-        static_cast<T*>(all.add.scaled)[at] = from_float<T>(y * to_float(static_cast<const T*>(all.add.weight)[column]));
+        static_cast<T*>(all.add.scaled)[at] = from_float<T>(y * to_float(weight));
         square = y * y;
       }
     }
     // A warp has all columns of a row.
     if (adds) {
       square = warp_sum(square);
-      if (lane == 0 && is_row(e)) all.add.squares[row * tiles + tile] = square;
+      if (lane == 0 && is_own(e)) all.add.squares[row * tiles + tile] = square;
     }
   }
   if (normed) {
@@ -251,12 +284,12 @@ __device__ __forceinline__ void shallow_product(const Product& p) {
   if (column < p.n && row < p.m) write_product<T>(p, row, column, shallow_dot<T>(p, row, column));
 }
 
-// A block has a multiprocessor to itself, and registers for all that it reads.
+// Half of the registers at most: the kernel after it is there already, and asks for what no one writes.
 #define DIFFMAMBA_ROWS(NAME, T, TALL)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) matmul_rows##TALL##x1_##NAME(const __grid_constant__ RowsProduct p) { \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 2) matmul_rows##TALL##x1_##NAME(const __grid_constant__ RowsProduct p) { \
     rows_product<T, TALL, 1>(p);                                                                                                   \
   }                                                                                                                                \
-  extern "C" __global__ void __launch_bounds__(kRowsThreads, 1) CLUSTER_OF(4)                                                        \
+  extern "C" __global__ void __launch_bounds__(kRowsThreads, 2) CLUSTER_OF(4)                                                        \
       matmul_rows##TALL##x4_##NAME(const __grid_constant__ RowsProduct p) {                                                        \
     rows_product<T, TALL, 4>(p);                                                                                                   \
   }

@@ -34,16 +34,6 @@ __device__ __forceinline__ float team_sum(float x, int team, float* scratch) {
   return sum;
 }
 
-template <int V, typename T>
-__device__ __forceinline__ void read(Vector<T, V>& to, const T* from) {
-  to = *reinterpret_cast<const Vector<T, V>*>(from);
-}
-template <int V, typename T>
-__device__ __forceinline__ void widen(const Vector<T, V>& from, float (&to)[V]) {
-#pragma unroll
-  for (int i = 0; i < V; i++) to[i] = to_float(from.at[i]);
-}
-
 /// What a team sums of a row's columns over its rows: in registers as far as they go, then in shared memory.
 template <int V>
 struct ColumnSums {

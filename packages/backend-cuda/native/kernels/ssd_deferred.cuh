@@ -39,6 +39,8 @@ struct SsdDeferred {
   float low, high;
   /// A block asks for the state of the block so many further on, that it is on its way when that one begins. The size is the kernel's own.
   int ahead, d_state;
+  /// Of ssd_kept: whether states, kept tokens and parameters may be read before the kernel before has ended.
+  int early, unused;
 };
 
 /// E elements of a row, in accesses of up to 16 bytes.

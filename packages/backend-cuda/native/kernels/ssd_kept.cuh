@@ -2,10 +2,13 @@
 // of the state and of the kept B with C on tensor cores, so that few instructions stand beside the bytes. Everything else: ssd_deferred.cuh,
 // whose parameters and formulas these are. Knows the scan's layouts.
 //
-// A block has kKeptChannels channels of a row, of one group; a warp has kWarpChannels of them, of one head. The state goes to shared memory by
-// copies that are enqueued first of all: what the kept tokens want is done while they are on their way. All columns of the right side are C.
+// A block has kKeptChannels channels of a row, of one group; a warp has kWarpChannels of them, of one head. The block's states go to shared memory
+// in one copy that is enqueued first of all, where it is known that no one writes them (`early`) while the kernel before still computes. All
+// columns of the right side are C, but columns that differ by one have its elements in an order that differs: so do lines of states, since
+// lines that are read at once would else lie in the same banks.
 #pragma once
 
+#include "bulk_copy.cuh"
 #include "gates.cuh"
 #include "half_products.cuh"
 #include "ssd_deferred.cuh"
@@ -24,51 +27,134 @@ struct KeptNorm {
   int z_pitch, unused;
 };
 
-/// Lines of N elements in shared memory, in vectors of 16 bytes whose order differs from line to line: a column of vectors is in all banks.
-template <typename T, int N>
-__device__ __forceinline__ T* vector_of(T* lines, int line, int vector) {
-  return lines + line * N + (vector ^ (line & 7)) * 8;
-}
-/// A (16 x 16) from such lines: from `line` on, and of the elements from 16 k on.
-template <typename T, int N>
-__device__ __forceinline__ void load_a_of(HalfA& a, T* lines, int line, int k) {
+/// Eight elements, as tensor cores take them: two in a word.
+struct alignas(16) Eight {
+  uint32_t at[4];
+};
+
+/// The vector of N elements that a lane has as its u-th, of a line and of C alike. In one phase of reading all are in different banks.
+__device__ __forceinline__ int vector_at(int u) {
   const int lane = threadIdx.x % 32;
-  load_matrices(a.at, vector_of<T, N>(lines, line + lane % 16, 2 * k + lane / 16));
+  return 4 * (u ^ (lane / 4 & 1)) + lane % 4;
 }
 
-/// Of 16 sums, each over a row of 8 equal columns, that of row `lane` % 16.
-__device__ __forceinline__ float of_line(const float (&sums)[4], int lane) {
-  const float low = __shfl_sync(kFullMask, sums[0], lane % 8 * 4), high = __shfl_sync(kFullMask, sums[2], lane % 8 * 4);
-  return lane % 16 < 8 ? low : high;
+/// 16 lines times C, where `low` and `high` are vectors of lines lane / 4 and lane / 4 + 8.
+template <typename T>
+__device__ __forceinline__ void multiply_lines(float (&sums)[4], const Eight& low, const Eight& high, const Eight& C) {
+#pragma unroll
+  for (int s = 0; s < 4; s += 2)
+    multiply<T>(sums, HalfA{low.at[s], high.at[s], low.at[s + 1], high.at[s + 1]}, HalfB{C.at[s], C.at[s + 1]});
+}
+
+/// Of 16 such sums that of line lane / 4, or of the one 8 further on. Lines of one parity have theirs in columns of it, and lanes two columns.
+__device__ __forceinline__ float of_line(const float (&sums)[4], bool further) {
+  const bool odd = threadIdx.x / 4 & 1;
+  return further ? (odd ? sums[3] : sums[2]) : (odd ? sums[1] : sums[0]);
+}
+
+/// Sums of eight numbers over the lanes of one remainder by 4: of the number lane / 4.
+__device__ __forceinline__ float sum_of_eight(float (&x)[8]) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int half = 4; half > 0; half /= 2) {
+    const bool upper = lane & 4 * half;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      const float kept = upper ? x[i + half] : x[i], sent = upper ? x[i] : x[i + half];
+      x[i] = kept + __shfl_xor_sync(kFullMask, sent, 4 * half);
+    }
+  }
+  return x[0];
+}
+
+/// All tokens go into a warp's states, from `lines` to `state`: decay h + x' B, where x' = weight x is the sum of three numbers of 16 bits.
+/// `x_of(s, channel)`: of token s, as a float. Lane s has token s's weight.
+template <typename T, int N, typename X>
+__device__ __forceinline__ void fold(T* state, const T* lines, T* of_B, float weight, float decay, X x_of) {
+  constexpr int TILES = kWarpChannels / 16;
+  const int lane = threadIdx.x % 32, line = lane / 4, pair = lane % 4;
+  HalfA parts[TILES][3];
+#pragma unroll
+  for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+    for (int q = 0; q < 4; q++) {
+      float v[2];
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        const int s = pair * 2 + q / 2 * 8 + e;
+        v[e] = __shfl_sync(kFullMask, weight, s) * x_of(s, 16 * tile + line + q % 2 * 8);
+      }
+#pragma unroll
+      for (int i = 0; i < 3; i++) {
+        parts[tile][i].at[q] = pack<T>(v[0], v[1]);
+        v[0] -= round_to<T>(v[0]);
+        v[1] -= round_to<T>(v[1]);
+      }
+    }
+  // Column n of the t-th product is element 2 t + n % 2 of vector n / 2: a lane's two columns of four products are the words of one vector.
+#pragma unroll 1
+  for (int u = 0; u < N / 32; u++) {
+    HalfB B[4];
+#pragma unroll
+    for (int t = 0; t < 4; t++)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        uint32_t word = 0;
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          const int s = 2 * pair + 8 * i + e;
+          word |= static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(swizzled<T, N>(of_B, s, 4 * u + line / 2) + 2 * t + line % 2)) << 16 * e;
+        }
+        B[t].at[i] = word;
+      }
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+      Eight h[2];
+#pragma unroll
+      for (int half = 0; half < 2; half++) h[half] = *reinterpret_cast<const Eight*>(lines + (16 * tile + 8 * half + line) * N + (4 * u + pair) * 8);
+#pragma unroll
+      for (int t = 0; t < 4; t++) {
+        float to[4];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          const float2 h0 = unpack<T>(h[half].at[t]);
+          to[2 * half] = decay * h0.x;
+          to[2 * half + 1] = decay * h0.y;
+        }
+#pragma unroll
+        for (int i = 2; i >= 0; i--) multiply<T>(to, parts[tile][i], B[t]);
+#pragma unroll
+        for (int half = 0; half < 2; half++) h[half].at[t] = pack<T>(to[2 * half], to[2 * half + 1]);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; half++) *reinterpret_cast<Eight*>(state + (16 * tile + 8 * half + line) * N + (4 * u + pair) * 8) = h[half];
+    }
+  }
 }
 
 template <typename T, int N>
 __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* norm = nullptr) {
-  constexpr int VECTORS = N / 8, TILES = kWarpChannels / 16;
+  constexpr int VECTORS = N / 8;
   __shared__ __align__(128) T states[kKeptChannels * N];
   __shared__ __align__(128) T of_B[kMostKept * N];
   __shared__ __align__(16) T of_C[N];
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, b = blockIdx.y;
   const int width = p.heads * p.head_dim, block = blockIdx.x * kKeptChannels, first = block + warp * kWarpChannels;
-  const int head = first / p.head_dim, group = head / (p.heads / p.groups), channel = first + lane;
+  const int head = first / p.head_dim, group = head / (p.heads / p.groups);
+  // A lane has a channel, and of the kept x two tokens of eight channels.
+  const int line = lane / 4, eight = first + lane % 4 * 8, channel = eight + line;
   T* const state = static_cast<T*>(p.state) + (static_cast<long long>(b) * width + first) * N;
   T* const own_state = states + warp * kWarpChannels * N;
   const auto place = [&](int s) { return static_cast<long long>(b) * p.kept + s; };
   let_next_start();
-  if (lane == 0) prefetch_row(state, kWarpChannels * N * static_cast<int>(sizeof(T)));
-  wait_for_previous();
-
-#pragma unroll
-  for (int i = 0; i < VECTORS; i++) {
-    const int at = 32 * i + lane;
-    copy_16(vector_of<T, N>(own_state, at / VECTORS, at % VECTORS), state + at * 8, 16);
+  if (!p.early) {
+    if (lane == 0) prefetch_row(state, kWarpChannels * N * static_cast<int>(sizeof(T)));
+    wait_for_previous();
   }
-  close_copies();
-  // All places are read, whatever they hold, and also where another block writes this token's: how many of them count is on its way as well.
-  const int counted = *p.count;
+  __shared__ BulkCopy copy;
+  copy.start(states, static_cast<const T*>(p.state) + (static_cast<long long>(b) * width + block) * N, kKeptChannels * N * static_cast<int>(sizeof(T)));
+  // All places are read, whatever they hold, and also where another block writes this token's: how many of them count is known later.
   constexpr int EACH = kMostKept * VECTORS / kKeptThreads;
-  const T* const own_B = static_cast<const T*>(p.B) + static_cast<long long>(b) * p.B_pitch + group * N + thread % VECTORS * 8;
-  const Vector<T, 8> own_line = *reinterpret_cast<const Vector<T, 8>*>(own_B);
   Vector<T, 8> lines[EACH];
 #pragma unroll
   for (int i = 0; i < EACH; i++) {
@@ -76,36 +162,41 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
     const T* const from = static_cast<const T*>(p.kept_B) + (place(s) * p.groups + group) * N + thread % VECTORS * 8;
     lines[i] = *reinterpret_cast<const Vector<T, 8>*>(from);
   }
-  // x of this token and of those that are kept, of the lane's channel.
-  const T own = static_cast<const T*>(p.x)[static_cast<long long>(b) * p.x_pitch + channel];
-  const T* const kept_x = static_cast<const T*>(p.kept_x) + place(0) * width + channel;
-  T x[kMostKept];
+  Vector<T, 8> x[kMostKept / 8];
 #pragma unroll
-  for (int s = 0; s < kMostKept; s++) x[s] = kept_x[min(s, p.kept - 1) * width];
-  const int held = counted % p.kept, tokens = held + 1;
+  for (int i = 0; i < kMostKept / 8; i++)
+    x[i] = *reinterpret_cast<const Vector<T, 8>*>(static_cast<const T*>(p.kept_x) + place(min(line + 8 * i, p.kept - 1)) * width + eight);
+  const float kept_step = p.kept_steps[place(min(lane, p.kept - 1)) * p.heads + head];
+  const float A = p.A[head], D = p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f, bias = p.bias ? p.bias[head] : 0.0f;
+  if (p.early) {
+    if (norm && lane == 0) prefetch(static_cast<const T*>(norm->weight) + channel);
+    wait_for_previous();
+  }
+  // What the token brings.
+  const int counted = *p.count;
+  const Vector<T, 8> own_line =
+      *reinterpret_cast<const Vector<T, 8>*>(static_cast<const T*>(p.B) + static_cast<long long>(b) * p.B_pitch + group * N + thread % VECTORS * 8);
+  Vector<T, 8> own_C;
+  if (thread < VECTORS)
+    own_C = *reinterpret_cast<const Vector<T, 8>*>(static_cast<const T*>(p.C) + static_cast<long long>(b) * p.C_pitch + group * N + 8 * thread);
+  const T own = static_cast<const T*>(p.x)[static_cast<long long>(b) * p.x_pitch + channel];
   const float gate = norm ? to_float(static_cast<const T*>(norm->z)[static_cast<long long>(b) * norm->z_pitch + channel]) : 0.0f;
   const float norm_weight = norm ? to_float(static_cast<const T*>(norm->weight)[channel]) : 0.0f;
-  float step = 0.0f;
-  if (lane < held) {
-    step = p.kept_steps[place(lane) * p.heads + head];
-  } else if (lane == held) {
-    step = to_float(static_cast<const T*>(p.dt)[static_cast<long long>(b) * p.dt_pitch + head]) + (p.bias ? p.bias[head] : 0.0f);
-    if (p.softplus) step = softplus(step);
-    step = fminf(fmaxf(step, p.low), p.high);
-    if (first % p.head_dim == 0) p.kept_steps[place(held) * p.heads + head] = step;
-  }
-  if (thread < VECTORS) {
-    const T* const from = static_cast<const T*>(p.C) + static_cast<long long>(b) * p.C_pitch + group * N + 8 * thread;
-    *reinterpret_cast<Vector<T, 8>*>(of_C + 8 * thread) = *reinterpret_cast<const Vector<T, 8>*>(from);
-  }
+  float step = to_float(static_cast<const T*>(p.dt)[static_cast<long long>(b) * p.dt_pitch + head]) + bias;
+  const int held = counted % p.kept, tokens = held + 1;
+  if (thread < VECTORS) *reinterpret_cast<Vector<T, 8>*>(of_C + 8 * thread) = own_C;
 #pragma unroll
   for (int i = 0; i < EACH; i++) {
     const int at = kKeptThreads * i + thread, s = at / VECTORS;
-    uint4* const to = reinterpret_cast<uint4*>(vector_of<T, N>(of_B, s, at % VECTORS));
+    uint4* const to = reinterpret_cast<uint4*>(swizzled<T, N>(of_B, s, at % VECTORS));
     *to = s < held ? *reinterpret_cast<const uint4*>(&lines[i]) : s == held ? *reinterpret_cast<const uint4*>(&own_line) : make_uint4(0, 0, 0, 0);
   }
+  if (p.softplus) step = softplus(step);
+  step = fminf(fmaxf(step, p.low), p.high);
+  if (lane == held && first % p.head_dim == 0) p.kept_steps[place(held) * p.heads + head] = step;
+  step = lane < held ? kept_step : lane == held ? step : 0.0f;
   // Lane s: of token s and those after it.
-  float sum = step * (p.A[head] * kLog2E);
+  float sum = step * (A * kLog2E);
 #pragma unroll
   for (int i = 1; i < kMostKept; i <<= 1) {
     const float after = __shfl_down_sync(kFullMask, sum, i);
@@ -114,40 +205,47 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   const float weight = exp2_fast(__shfl_down_sync(kFullMask, sum, 1)) * step, decay = exp2_fast(__shfl_sync(kFullMask, sum, 0));
   __syncthreads();
 
-  HalfB C[N / 16];
-  float sums[4] = {};
+  Eight C[N / 32];
+  float sums[2][4] = {};
 #pragma unroll
-  for (int k = 0; k < N / 16; k++) {
-#pragma unroll
-    for (int i = 0; i < 2; i++) C[k].at[i] = *reinterpret_cast<const uint32_t*>(of_C + 16 * k + 8 * i + lane % 4 * 2);
-    HalfA a;
-    load_a_of<T, N>(a, of_B, 0, k);
-    multiply<T>(sums, a, C[k]);
+  for (int u = 0; u < N / 32; u++) {
+    C[u] = *reinterpret_cast<const Eight*>(of_C + 8 * vector_at(u));
+    const auto B_of = [&](int s) { return *reinterpret_cast<const Eight*>(swizzled<T, N>(of_B, s, vector_at(u))); };
+    multiply_lines<T>(sums[u % 2], B_of(lane / 4), B_of(lane / 4 + 8), C[u]);
   }
-  const float factor = weight * of_line(sums, lane);
-  float y = (p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f) * to_float(own);
 #pragma unroll
-  for (int s = 0; s < kMostKept; s++) y = fmaf(__shfl_sync(kFullMask, factor, s), to_float(s < held ? x[s] : own), y);
+  for (int i = 0; i < 4; i++) sums[0][i] += sums[1][i];
+  float ys[8] = {};
+#pragma unroll
+  for (int i = 0; i < kMostKept / 8; i++) {
+    const int s = line + 8 * i;
+    const float factor = __shfl_sync(kFullMask, weight, s) * of_line(sums[0], i > 0);
+    // Places that do not count hold anything.
+    if (s < held) {
+#pragma unroll
+      for (int c = 0; c < 8; c++) ys[c] = fmaf(factor, to_float(x[i].at[c]), ys[c]);
+    }
+  }
+  const float last = __shfl_sync(kFullMask, weight, held) * __shfl_sync(kFullMask, of_line(sums[0], held >= 8), held % 8 * 4);
+  float y = fmaf(last + D, to_float(own), sum_of_eight(ys));
   static_cast<T*>(p.kept_x)[place(held) * width + channel] = own;
   // B is a group's: one of its blocks keeps it.
   if (block == group * (p.heads / p.groups) * p.head_dim && thread < VECTORS) {
     *reinterpret_cast<Vector<T, 8>*>(static_cast<T*>(p.kept_B) + (place(held) * p.groups + group) * N + 8 * thread) =
-        *reinterpret_cast<const Vector<T, 8>*>(vector_of<T, N>(of_B, held, thread));
+        *reinterpret_cast<const Vector<T, 8>*>(swizzled<T, N>(of_B, held, thread));
   }
 
-  wait_copies<0>();
-  __syncwarp();
-  float old[TILES][4] = {};
+  copy.wait();
+  float old[2][4] = {};
 #pragma unroll
-  for (int i = 0; i < TILES; i++)
+  for (int u = 0; u < N / 32; u++)
 #pragma unroll
-    for (int k = 0; k < N / 16; k++) {
-      HalfA a;
-      load_a_of<T, N>(a, own_state, 16 * i, k);
-      multiply<T>(old[i], a, C[k]);
+    for (int i = 0; i < 2; i++) {
+      const T* const from = own_state + (16 * i + lane / 4) * N + 8 * vector_at(u);
+      multiply_lines<T>(old[i], *reinterpret_cast<const Eight*>(from), *reinterpret_cast<const Eight*>(from + 8 * N), C[u]);
     }
-  const float low = of_line(old[0], lane), high = of_line(old[1], lane);
-  y = fmaf(decay, lane < 16 ? low : high, y);
+  const bool further = lane & 1;
+  y = fmaf(decay, lane & 2 ? of_line(old[1], further) : of_line(old[0], further), y);
   if (p.z) y *= silu(to_float(static_cast<const T*>(p.z)[static_cast<long long>(b) * p.z_pitch + channel]));
   const T rounded = from_float<T>(y);
   static_cast<T*>(p.y)[static_cast<long long>(b) * p.y_pitch + channel] = rounded;
@@ -164,54 +262,8 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
     if (thread == 0) norm->squares[b * gridDim.x + blockIdx.x] = all;
   }
   if (tokens < p.kept) return;
-  __syncwarp();
-
-  // All tokens go into the state: decay h + x' B, where x' = weight x is the sum of three numbers of 16 bits.
-#pragma unroll 1
-  for (int tile = 0; tile < TILES; tile++) {
-    HalfA parts[3];
-#pragma unroll
-    for (int q = 0; q < 4; q++) {
-      float v[2];
-#pragma unroll
-      for (int e = 0; e < 2; e++) {
-        const int s = lane % 4 * 2 + q / 2 * 8 + e, at = first + 16 * tile + lane / 4 + q % 2 * 8;
-        const T* const from = s < held ? static_cast<const T*>(p.kept_x) + place(s) * width : static_cast<const T*>(p.x) + static_cast<long long>(b) * p.x_pitch;
-        v[e] = __shfl_sync(kFullMask, weight, s) * (s < tokens ? to_float(from[at]) : 0.0f);
-      }
-#pragma unroll
-      for (int i = 0; i < 3; i++) {
-        parts[i].at[q] = pack<T>(v[0], v[1]);
-        v[0] -= round_to<T>(v[0]);
-        v[1] -= round_to<T>(v[1]);
-      }
-    }
-#pragma unroll 1
-    for (int j = 0; j < N / 16; j++) {
-      uint32_t r[4];
-      load_matrices_transposed(r, vector_of<T, N>(of_B, lane % 16, 2 * j + lane / 16));
-#pragma unroll
-      for (int h = 0; h < 2; h++) {
-        uint32_t* at[2];
-        float to[4];
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          at[half] = reinterpret_cast<uint32_t*>(vector_of<T, N>(own_state, 16 * tile + lane / 4 + 8 * half, 2 * j + h) + lane % 4 * 2);
-          const float2 h0 = unpack<T>(*at[half]);
-          to[2 * half] = decay * h0.x;
-          to[2 * half + 1] = decay * h0.y;
-        }
-#pragma unroll
-        for (int i = 2; i >= 0; i--) multiply<T>(to, parts[i], HalfB{r[2 * h], r[2 * h + 1]});
-#pragma unroll
-        for (int half = 0; half < 2; half++) *at[half] = pack<T>(to[2 * half], to[2 * half + 1]);
-      }
-    }
-  }
-  __syncwarp();
-#pragma unroll
-  for (int i = 0; i < VECTORS; i++) {
-    const int at = 32 * i + lane;
-    *reinterpret_cast<uint4*>(state + at * 8) = *reinterpret_cast<const uint4*>(vector_of<T, N>(own_state, at / VECTORS, at % VECTORS));
-  }
+  const T* const row_x = static_cast<const T*>(p.x) + static_cast<long long>(b) * p.x_pitch + first;
+  fold<T, N>(state, own_state, of_B, weight, decay, [&](int s, int at) {
+    return s < held ? to_float(static_cast<const T*>(p.kept_x)[place(s) * width + first + at]) : s == held ? to_float(row_x[at]) : 0.0f;
+  });
 }

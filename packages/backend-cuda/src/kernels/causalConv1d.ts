@@ -24,6 +24,7 @@ function convArguments(
   dx: View | undefined,
   silu: boolean,
   fours = false,
+  early = false,
 ): Argument[] {
   const { x, weight } = inputs;
   const [batch, length, channels] = x.shape;
@@ -37,6 +38,8 @@ function convArguments(
     i64(optionalPitch("causalConv1dBackward: dx", dx)),
     i32(silu),
     i32(fours),
+    i32(early),
+    i32(0),
   ];
 }
 
@@ -55,7 +58,8 @@ export const convKernels = (context: KernelContext): Pick<Kernels, "causalConv1d
     const width = weight.shape[1];
     const inFours = (view: View | undefined) => view === undefined || isAligned(view, 4 * bytesPerElement[view.dtype]);
     const fours = width === 4 && [weight, initialState, finalState].every(inFours);
-    const conv = convArguments(inputs, y, undefined, activation === "silu", fours);
+    const early = [weight, bias, initialState].every((view) => view === undefined || context.isUntouched(view));
+    const conv = convArguments(inputs, y, undefined, activation === "silu", fours, early);
     const wholeRows: [number, number] = [Math.ceil(channels / 128), batch];
     if (length === 1 && seqIdx === undefined && lengths === undefined) {
       context.launch({

@@ -2,7 +2,16 @@
 // own tiles where it is absent or refuses. Knows layouts and native/kernels/matmul.cu. Knows no device.
 
 import { BackendError, bytesPerElement, formatShape, type Kernels, type View } from "@diffmamba/tensor";
-import { type Argument, f32, i32, i64, isAligned, type KernelContext, pointer } from "../context.js";
+import {
+  type Argument,
+  type DeviceProperties,
+  f32,
+  i32,
+  i64,
+  isAligned,
+  type KernelContext,
+  pointer,
+} from "../context.js";
 import { elementwiseKernels } from "./elementwise.js";
 
 /** A batch of matrices: each has one contiguous axis, `transposed` where that is the first, and a pitch in the other. */
@@ -40,9 +49,17 @@ const FEW_ROWS = 8;
 const SOME_ROWS = 64;
 /** Most of k that a lane sums by itself. */
 const SHALLOW = 64;
-/** Columns of a block of `matmul_rows`, and how many blocks of a cluster share k. */
+/** Columns of a block of `matmul_rows`, how many blocks of a cluster share k, and pieces of k that are on their way at a time. */
 const TILE_COLUMNS = 32;
 const SPLIT = 4;
+const STAGES = 6;
+/** Elements of k of a piece; of `matmul_rows` twice as many where its warps share nothing else. */
+const DEEP = 64;
+/** Columns of a tile of `matmul_wide`, and pieces that are on their way at a time. */
+const WIDE_COLUMNS = 128;
+const WIDE_STAGES = 5;
+/** Blocks to a multiprocessor up to which all are there at once and those that share one take little longer than the others. */
+const CROWDED = 1.5;
 const THREADS = 256;
 const TILE = { f32: 64, half: 128 };
 /** Matrices of a batch that one launch takes. */
@@ -102,7 +119,32 @@ export function rowsPlan({ a, b, m, n, k, batch }: Product, multiprocessors: num
   const tiles = Math.ceil(n / TILE_COLUMNS);
   const split = n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors ? SPLIT : 1;
   const tall = m <= 16 ? 1 : m <= 32 ? 2 : 4;
-  return tiles * split > multiprocessors ? undefined : { tall, split };
+  return tiles * split > CROWDED * multiprocessors ? undefined : { tall, split };
+}
+
+interface WidePlan {
+  /** 32 rows so many times. */
+  readonly halves: number;
+  readonly blocks: number;
+  /** Bytes of shared memory. */
+  readonly shared: number;
+}
+
+/**
+ * How the kernel for some rows and very many columns is cut. Undefined where it is not for this product: with few tiles to a multiprocessor
+ * some would wait for the others, and where the rows do not fit into shared memory they would be read again and again.
+ */
+export function widePlan(
+  { a, b, m, n, k, batch }: Product,
+  { multiprocessors, sharedPerBlock }: Pick<DeviceProperties, "multiprocessors" | "sharedPerBlock">,
+): WidePlan | undefined {
+  const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
+  const tiles = Math.ceil(n / WIDE_COLUMNS);
+  if (!fits || a.view.dtype === "f32" || tiles < 2 * multiprocessors) return undefined;
+  if (!comesInVectors(a) || !comesInVectors(b)) return undefined;
+  const halves = m <= 32 ? 1 : 2;
+  const shared = 2 * DEEP * (Math.ceil(k / DEEP) * 32 * halves + WIDE_STAGES * WIDE_COLUMNS);
+  return shared <= sharedPerBlock ? { halves, blocks: multiprocessors, shared } : undefined;
 }
 
 /** Parameters of a token's product, as kernels/token_product.cuh has them. */
@@ -118,7 +160,7 @@ export const noConvolution: readonly Argument[] = [
   ...Array.from({ length: 6 }, () => pointer(undefined)),
   ...[0, 0, 0, 0].map(i32),
   ...[0, 0, 0].map(i64),
-  ...[0, 0].map(i32),
+  ...[0, 0, 0, 0].map(i32),
 ];
 
 /** Half a norm before and after a product that are absent: the structures RowsNorm and RowsAdd of native/kernels/rows_norm.cuh. */
@@ -156,17 +198,38 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
   };
 
   const someRows = (product: Product, { tall, split }: RowsPlan): void => {
-    // The sums of the warps that share k, in lines of 40, and of the block.
-    const floats = 16 * tall * ((tall > 1 ? 4 : 8) * 40 + (split > 1 ? TILE_COLUMNS : 0));
+    const deep = tall === 1 && split === 1 ? 2 * DEEP : DEEP;
+    const pieces = Math.ceil(product.k / split / deep);
+    const ring = 2 * Math.min(pieces, STAGES) * deep * (16 * tall + TILE_COLUMNS);
+    // Where the ring was the warps' sums come to lie, in lines of 40.
+    const sums = 4 * 128 * 40;
     context.launch({
       kernel: `matmul_rows${tall}x${split}_${product.a.view.dtype}`,
       grid: Math.ceil(product.n / TILE_COLUMNS) * split,
       block: THREADS,
-      shared: 4 * floats,
+      shared: Math.max(ring, sums),
       overlap: true,
-      args: [...tokenArguments(product), ...noConvolution, i32(0), i32(0), ...noRowsNorm, ...noRowsAdd],
+      beside: true,
+      args: [
+        ...tokenArguments(product),
+        ...noConvolution,
+        i32(0),
+        i32(context.isUntouched(product.b.view)),
+        ...noRowsNorm,
+        ...noRowsAdd,
+      ],
     });
   };
+
+  const wide = (product: Product, { halves, blocks, shared }: WidePlan): void =>
+    context.launch({
+      kernel: `matmul_wide${halves}_${product.a.view.dtype}`,
+      grid: blocks,
+      block: THREADS,
+      shared,
+      overlap: true,
+      args: [...tokenArguments(product), i32(context.isUntouched(product.b.view)), i32(0)],
+    });
 
   const shallow = (product: Product): void =>
     context.launch({
@@ -232,9 +295,11 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         accumulate,
       };
       const [few, some] = [skinnyPlan(product), rowsPlan(product, context.device.multiprocessors)];
+      const many = widePlan(product, context.device);
       if (few) skinny(product, few);
       else if (some === "shallow") shallow(product);
       else if (some) someRows(product, some);
+      else if (many) wide(product, many);
       else return large({ ...product, ...(bias && { bias }) });
       if (bias) addBias(out, bias);
     },

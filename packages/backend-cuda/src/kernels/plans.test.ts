@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import type { CudaBuffer } from "../memory.js";
 import { axesArgument, mergeAxes, walkOf } from "./axes.js";
 import { bitsOfValue } from "./elementwise.js";
-import { matricesOf, rowsPlan, skinnyPlan } from "./matmul.js";
+import { matricesOf, rowsPlan, skinnyPlan, widePlan } from "./matmul.js";
 import { segmentsFor } from "./reduce.js";
 import { partBlocks, pitchOf, teamFor, vectorFor } from "./rows.js";
 
@@ -122,10 +122,28 @@ describe("matrix products", () => {
     expect(rowsPlan(product(9, 1536, 64, "f32"), 132)).toBe("shallow");
     expect(rowsPlan(product(65, 768, 1536), 132)).toBeUndefined();
     expect(rowsPlan(product(64, 4224, 768), 132)).toEqual({ tall: 4, split: 1 });
-    expect(rowsPlan(product(64, 4384, 1024), 132)).toBeUndefined();
+    // Up to half as many blocks again as there are multiprocessors.
+    expect(rowsPlan(product(64, 4384, 1024), 132)).toEqual({ tall: 4, split: 1 });
+    expect(rowsPlan(product(64, 6368, 1024), 132)).toBeUndefined();
     expect(rowsPlan(product(64, 1024, 2048), 108)).toEqual({ tall: 4, split: 1 });
     expect(rowsPlan(product(64, 768, 1532), 132)).toBeUndefined();
     expect(rowsPlan(product(64, 768, 1536, "f32"), 132)).toBeUndefined();
+  });
+
+  it("of some rows and very many columns keep the rows, where they fit into shared memory", () => {
+    const device = { multiprocessors: 132, sharedPerBlock: 232448 };
+    expect(widePlan(product(64, 50288, 768), device)).toEqual({
+      halves: 2,
+      blocks: 132,
+      shared: 64 * 768 * 2 + 5 * 128 * 64 * 2,
+    });
+    expect(widePlan(product(9, 33793, 72, "f16"), device)).toMatchObject({ halves: 1 });
+    expect(widePlan(product(64, 50288, 1024), device)).toMatchObject({ shared: 212992 });
+    expect(widePlan(product(64, 50288, 2048), device)).toBeUndefined();
+    expect(widePlan(product(64, 33664, 768), device)).toBeUndefined();
+    expect(widePlan(product(8, 50288, 768), device)).toBeUndefined();
+    expect(widePlan(product(64, 50288, 768, "f32"), device)).toBeUndefined();
+    expect(widePlan(product(64, 50288, 764), device)).toBeUndefined();
   });
 });
 

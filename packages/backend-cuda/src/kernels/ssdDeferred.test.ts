@@ -12,9 +12,21 @@ function view(shape: readonly number[], dtype: DType = "bf16", offset = 0): View
 }
 
 /** What a token, and settling, launch; heads, their width, groups, N, places. */
-function launches([heads, headDim, groups, dState, places]: readonly number[], stateType: DType = "bf16", offset = 0) {
+function launches(
+  [heads, headDim, groups, dState, places]: readonly number[],
+  {
+    stateType = "bf16",
+    offset = 0,
+    untouched = false,
+  }: { stateType?: DType; offset?: number; untouched?: boolean } = {},
+) {
   const made: Launch[] = [];
-  const context = { device: { multiprocessors: 132 }, launch: (launch: Launch) => made.push(launch), temporary: view };
+  const context = {
+    device: { multiprocessors: 132 },
+    launch: (launch: Launch) => made.push(launch),
+    temporary: view,
+    isUntouched: () => untouched,
+  };
   const { ssdDeferred, ssdSettle } = ssdDeferredKernels(context as unknown as KernelContext);
   const rows = 12;
   const kept = {
@@ -90,12 +102,18 @@ describe("tokens kept beside the states", () => {
     for (const launch of [token, settle]) {
       expect(launch.overlap).toBe(true);
       // SsdDeferred of native/kernels/ssd_deferred.cuh.
-      expect(bytesOf(launch)).toBe(14 * 8 + 16 * 4);
+      expect(bytesOf(launch)).toBe(14 * 8 + 18 * 4);
     }
   });
 
+  it("are read before the kernel before has ended only where nobody has written them", () => {
+    const early = (untouched: boolean) => launches([24, 64, 1, 128, 16], { untouched })[0].args.at(-2);
+    expect(early(false)).toMatchObject({ value: 0 });
+    expect(early(true)).toMatchObject({ value: 1 });
+  });
+
   it("reads rows in vectors: those that lie anywhere are copied", () => {
-    const names = launches([24, 64, 1, 128, 16], "f32", 1).map(({ kernel }) => kernel);
+    const names = launches([24, 64, 1, 128, 16], { stateType: "f32", offset: 1 }).map(({ kernel }) => kernel);
     expect(names.slice(0, 2).every((name) => name.startsWith("copy_"))).toBe(true);
     expect(names.slice(2)).toEqual(["ssd_deferred_bf16_128", "ssd_settle_bf16_128"]);
   });

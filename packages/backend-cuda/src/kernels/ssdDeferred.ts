@@ -62,7 +62,7 @@ function launchOf(context: KernelContext, op: "ssd_deferred" | "ssd_settle", { i
   const [batch, heads, headDim, dState] = initialState.shape;
   const [, kept, groups] = keptB.shape;
   const channels = channelsOf({ batch, heads, headDim, groups, dState });
-  const isAnywhere = ![initialState, keptB].every((view) => isAligned(view, 16));
+  const isAnywhere = ![initialState, keptX, keptB].every((view) => isAligned(view, 16));
   if (channels === undefined || kept > KEPT || isAnywhere) {
     const found = `${kept} tokens beside states of ${heads} heads of ${headDim}, ${groups} groups and N ${dState}`;
     throw new BackendError(
@@ -108,7 +108,10 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
         kernel: `ssd_kept_${dtype}_${dState}`,
         grid: [(heads * headDim) / KEPT_CHANNELS, batch] as const,
         block: (32 * KEPT_CHANNELS) / WARP_CHANNELS,
+        beside: true,
       };
+      const read = [inputs.initialState, inputs.keptX, inputs.keptB, inputs.keptSteps, A, D, dtBias];
+      const early = read.every((view) => view === undefined || context.isUntouched(view));
       context.launch({
         ...launch,
         ...products,
@@ -123,6 +126,8 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
           f32(dtLimit[0]),
           f32(dtLimit[1]),
           ...last,
+          i32(early),
+          i32(0),
         ],
       });
     },
@@ -143,6 +148,7 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
           ...sizes,
           ...zeros(4),
           ...last,
+          ...zeros(2),
         ],
       });
     },

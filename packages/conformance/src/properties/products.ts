@@ -36,10 +36,16 @@ const projections = [
   [11, 48, 80],
 ] as const;
 
-const ofRows = projections.map(([rows, depth, columns]) =>
+/** Logits of a vocabulary. */
+const vocabularies = [
+  [40, 72, 33_800],
+  [11, 136, 33_801],
+] as const;
+
+const ofRows = [...projections, ...vocabularies].map(([rows, depth, columns]) =>
   equality({
     name: `linear from ${depth} to ${columns} of ${rows} rows = of eight at a time`,
-    dtypes: ["f32", "bf16", "f16"],
+    dtypes: columns > 8192 ? ["bf16"] : ["f32", "bf16", "f16"],
     inputs: { x: constant(uniform([rows, depth])), weight: constant(uniform([columns, depth])) },
     ways: {
       eights: ({ x, weight }) => {
