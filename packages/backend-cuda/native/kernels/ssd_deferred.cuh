@@ -49,6 +49,28 @@ __device__ __forceinline__ void load_row(const T* from, float (&to)[E]) {
   SsdOperands<T>::template load_row<E>(from, to);
 }
 
+/// This token's step, from dt with its bias.
+__device__ __forceinline__ float step_of(const SsdDeferred& p, float dt) { return fminf(fmaxf(p.softplus ? softplus(dt) : dt, p.low), p.high); }
+
+/// What a warp, whose lane s has token s, knows of a head.
+struct Decays {
+  /// Of the lane's token: e^(a_s) step_s, where a_s are the logarithms of the decays after it. And the decay of all tokens.
+  float weight, all;
+};
+/// `step`: of the lane's token; 0 where there is none. @param A of the head
+__device__ __forceinline__ Decays decays_of(float step, float A) {
+  const int lane = threadIdx.x % 32;
+  // Of this token and those after it.
+  float sum = step * (A * kLog2E);
+#pragma unroll
+  for (int i = 1; i < kMostKept; i <<= 1) {
+    const float after = __shfl_down_sync(kFullMask, sum, i);
+    if (lane + i < 32) sum += after;
+  }
+  const float after = __shfl_down_sync(kFullMask, sum, 1);
+  return {exp2_fast(after) * step, exp2_fast(__shfl_sync(kFullMask, sum, 0))};
+}
+
 /// `settle`: no token comes; those that are kept go into the state.
 template <typename T, typename H, int N, bool settles>
 __device__ __forceinline__ void ssd_deferred(const SsdDeferred& p) {
@@ -110,21 +132,12 @@ __device__ __forceinline__ void ssd_deferred(const SsdDeferred& p) {
     if (lane < held) {
       step = p.kept_steps[place(lane) * p.heads + head];
     } else if (lane < tokens) {
-      step = to_float(static_cast<const T*>(p.dt)[static_cast<long long>(b) * p.dt_pitch + head]) + (p.bias ? p.bias[head] : 0.0f);
-      if (p.softplus) step = softplus(step);
-      step = fminf(fmaxf(step, p.low), p.high);
+      step = step_of(p, to_float(static_cast<const T*>(p.dt)[static_cast<long long>(b) * p.dt_pitch + head]) + (p.bias ? p.bias[head] : 0.0f));
       if (first % p.head_dim == 0) p.kept_steps[place(held) * p.heads + head] = step;
     }
-    // Of this token and those after it.
-    float sum = step * (p.A[head] * kLog2E);
-#pragma unroll
-    for (int i = 1; i < kMostKept; i <<= 1) {
-      const float after = __shfl_down_sync(kFullMask, sum, i);
-      if (lane + i < 32) sum += after;
-    }
-    const float after = __shfl_down_sync(kFullMask, sum, 1);
-    if (lane < tokens) weights[warp][lane] = exp2_fast(after) * step;
-    if (lane == 0) decays[warp] = exp2_fast(sum);
+    const Decays of_head = decays_of(step, p.A[head]);
+    if (lane < tokens) weights[warp][lane] = of_head.weight;
+    if (lane == 0) decays[warp] = of_head.all;
   }
   if (!settles) {
     constexpr int E = N / 32;

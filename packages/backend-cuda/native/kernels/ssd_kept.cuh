@@ -191,18 +191,10 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
     uint4* const to = reinterpret_cast<uint4*>(swizzled<T, N>(of_B, s, at % VECTORS));
     *to = s < held ? *reinterpret_cast<const uint4*>(&lines[i]) : s == held ? *reinterpret_cast<const uint4*>(&own_line) : make_uint4(0, 0, 0, 0);
   }
-  if (p.softplus) step = softplus(step);
-  step = fminf(fmaxf(step, p.low), p.high);
+  step = step_of(p, step);
   if (lane == held && first % p.head_dim == 0) p.kept_steps[place(held) * p.heads + head] = step;
   step = lane < held ? kept_step : lane == held ? step : 0.0f;
-  // Lane s: of token s and those after it.
-  float sum = step * (A * kLog2E);
-#pragma unroll
-  for (int i = 1; i < kMostKept; i <<= 1) {
-    const float after = __shfl_down_sync(kFullMask, sum, i);
-    if (lane + i < 32) sum += after;
-  }
-  const float weight = exp2_fast(__shfl_down_sync(kFullMask, sum, 1)) * step, decay = exp2_fast(__shfl_sync(kFullMask, sum, 0));
+  const auto [weight, decay] = decays_of(step, A);
   __syncthreads();
 
   Eight C[N / 32];
