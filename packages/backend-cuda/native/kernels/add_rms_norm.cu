@@ -57,9 +57,11 @@ __device__ __forceinline__ void add_rms_norm_backward(const S* __restrict__ sum,
                                                       long long dx_pitch, long long dy_pitch, int team) {
   extern __shared__ float sums[];
   __shared__ float scratch[32];
-  const int teams = kThreads / team, own = threadIdx.x / team, member = threadIdx.x % team, items = width / V;
-  ColumnSums<V> dw(sums + own * width, items, member, team);
-  for (int row = blockIdx.x * teams + own; row < rows; row += gridDim.x * teams) {
+  const int teams = kThreads / team, own = threadIdx.x / team, member = threadIdx.x % team, vectors = width / V;
+  ColumnSums<V> dw(sums + own * width, vectors, member, team);
+  // Teams go on together, in the end also those that have no row left.
+  for (int first = blockIdx.x * teams; first < rows; first += gridDim.x * teams) {
+    const int row = min(first + own, rows - 1), items = first + own < rows ? vectors : 0;
     const float r = rstd[row];
     const S* const sr = sum + row * sum_pitch;
     const T* const gr = dnormed != nullptr ? dnormed + row * dnormed_pitch : nullptr;
@@ -96,7 +98,7 @@ __device__ __forceinline__ void add_rms_norm_backward(const S* __restrict__ sum,
         product += gv * w[i];
       }
     });
-    const float shared = r * r * r * team_sum(product, team, scratch) / width;
+    const float shared = r * r * r * team_sum<true>(product, team, scratch) / width;
     if (dx == nullptr && dy == nullptr) continue;
     each_vector(items, member, team, [&](int item, int slot) {
       float v[V], g[V], d[V], w[V];
@@ -113,7 +115,7 @@ __device__ __forceinline__ void add_rms_norm_backward(const S* __restrict__ sum,
     });
   }
   if (parts == nullptr) return;
-  dw.settle(items, member, team);
+  dw.settle(vectors, member, team);
   store_parts(sums, parts, width, width, 0, teams);
 }
 

@@ -21,14 +21,20 @@ __device__ __forceinline__ void each_vector(int items, int member, int team, Bod
 }
 
 /// The sum over a team of one or several whole warps, for all of its threads. `scratch` holds a float for each warp of the block.
+/// `together`: all teams of the block come here as often as each other.
+template <bool together = false>
 __device__ __forceinline__ float team_sum(float x, int team, float* scratch) {
   x = warp_sum(x);
   if (team == 32) return x;
   const int own = threadIdx.x / team, first = own * (team / 32);
-  // A barrier for each team: teams go on by themselves.
-  asm volatile("bar.sync %0, %1;" ::"r"(1 + own), "r"(team) : "memory");
+  // A barrier for each team, where they go on by themselves.
+  const auto wait = [&] {
+    if (together) __syncthreads();
+    else asm volatile("bar.sync %0, %1;" ::"r"(1 + own), "r"(team) : "memory");
+  };
+  wait();
   if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
-  asm volatile("bar.sync %0, %1;" ::"r"(1 + own), "r"(team) : "memory");
+  wait();
   float sum = 0.0f;
   for (int w = 0; w < team / 32; w++) sum += scratch[first + w];
   return sum;

@@ -2,7 +2,8 @@
 // it touches memory that others write. Between small kernels that is most of the time of a launch. Knows no kernel.
 #pragma once
 
-/// Until here nothing may be read or written but by {@link prefetch_row}. After it everything is as with an ordinary launch.
+/// Until here nothing may be written, and read only by {@link prefetch_row}, or where the launch says that nobody writes it meanwhile: what
+/// no launch of a recording was given so far (isUntouched of src/context.ts). After it everything is as with an ordinary launch.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
