@@ -24,7 +24,7 @@ struct RowsProduct {
   RowsAdd add;
 };
 
-// Blocks that share k are a cluster; devices without them let the first of the blocks do it all.
+// Blocks that share k are a cluster; src/kernels/matmul.ts asks for them where devices have such.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 #define CLUSTER_OF(n) __cluster_dims__(n, 1, 1)
 constexpr bool kClusters = true;
@@ -68,7 +68,7 @@ __device__ __forceinline__ float load_of_block(uint32_t from) {
 /// the ring, where sums come to lie in the end.
 template <typename T, int TALL, int SPLIT>
 __device__ __forceinline__ void rows_product(const RowsProduct& all) {
-  constexpr int COLUMNS = kRowsColumns, STAGES = kRowsStages, PARTS = kClusters ? SPLIT : 1, ROWS = 16 * TALL, SHARES = kRowsWarps / TALL;
+  constexpr int COLUMNS = kRowsColumns, STAGES = kRowsStages, PARTS = SPLIT, ROWS = 16 * TALL, SHARES = kRowsWarps / TALL;
   // Warps that have the same rows share columns, as far as they go, where blocks share k, and else pieces of k.
   constexpr int WIDE = SPLIT > 1 ? (COLUMNS / SHARES > 8 ? COLUMNS / SHARES : 8) : COLUMNS, TILES = WIDE / 8, GROUPS = SHARES * WIDE / COLUMNS;
   constexpr int DEEP = GROUPS > 4 ? 128 : 64, VECTORS = DEEP / 8, STAGE = (ROWS + COLUMNS) * DEEP, OWN_DEEP = DEEP / GROUPS, PITCH = COLUMNS + 8;
@@ -80,7 +80,7 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, row_tile = warp % TALL, share = warp / TALL;
   const int group = share % GROUPS, own_column = share / GROUPS * WIDE;
   const int rank = blockIdx.x % SPLIT, tile = blockIdx.x / SPLIT, tiles = gridDim.x / SPLIT, first = tile * COLUMNS;
-  if (rank >= PARTS) return;
+  if (PARTS > 1 && !kClusters) return;
   // This block's part of k.
   const int depth = (p.k + PARTS * DEEP - 1) / (PARTS * DEEP) * DEEP, begin = rank * depth, end = min(begin + depth, p.k);
   const int pieces = max((end - begin + DEEP - 1) / DEEP, 0);

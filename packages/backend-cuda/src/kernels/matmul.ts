@@ -58,8 +58,10 @@ const DEEP = 64;
 /** Columns of a tile of `matmul_wide`, and pieces that are on their way at a time. */
 const WIDE_COLUMNS = 128;
 const WIDE_STAGES = 5;
-/** Blocks to a multiprocessor up to which all are there at once and those that share one take little longer than the others. */
+/** Blocks to a multiprocessor up to which those that share one take little longer than the others, where it has room for two. */
 const CROWDED = 1.5;
+/** From here on blocks may be a cluster. */
+const CLUSTERS = 90;
 const THREADS = 256;
 const TILE = { f32: 64, half: 128 };
 /** Matrices of a batch that one launch takes. */
@@ -104,22 +106,34 @@ interface RowsPlan {
   readonly tall: number;
   /** Blocks that share k. */
   readonly split: number;
+  /** Bytes of shared memory. */
+  readonly shared: number;
 }
+
+type RowsDevice = Pick<DeviceProperties, "multiprocessors" | "computeCapability" | "sharedPerMultiprocessor">;
 
 /**
  * How the kernel for some rows is cut; "shallow" where k is so short that an element is the work of a lane. Undefined where it is not for
  * this product: with more blocks than multiprocessors some would wait, and cuBLASLt is quicker.
  */
-export function rowsPlan({ a, b, m, n, k, batch }: Product, multiprocessors: number): RowsPlan | "shallow" | undefined {
+export function rowsPlan({ a, b, m, n, k, batch }: Product, device: RowsDevice): RowsPlan | "shallow" | undefined {
+  const { multiprocessors, computeCapability, sharedPerMultiprocessor } = device;
   const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
   if (!fits || !comesInVectors(a) || !comesInVectors(b)) return undefined;
   if (k <= SHALLOW) return "shallow";
   if (a.view.dtype === "f32") return undefined;
   // Of few columns several blocks share k, so that the whole device reads.
   const tiles = Math.ceil(n / TILE_COLUMNS);
-  const split = n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors ? SPLIT : 1;
+  const shares = computeCapability >= CLUSTERS && n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors;
   const tall = m <= 16 ? 1 : m <= 32 ? 2 : 4;
-  return tiles * split > CROWDED * multiprocessors ? undefined : { tall, split };
+  const deep = tall === 1 && !shares ? 2 * DEEP : DEEP;
+  const pieces = Math.ceil(k / (shares ? SPLIT : 1) / deep);
+  const ring = 2 * Math.min(pieces, STAGES) * deep * (16 * tall + TILE_COLUMNS);
+  // Where the ring was the warps' sums come to lie, in lines of 40.
+  const shared = Math.max(ring, 4 * 128 * 40);
+  // The kernel declares some bytes itself, and the system keeps some.
+  const most = 2 * (shared + 2048) <= sharedPerMultiprocessor ? CROWDED : 1;
+  return tiles > most * multiprocessors ? undefined : { tall, split: shares ? SPLIT : 1, shared };
 }
 
 interface WidePlan {
@@ -197,17 +211,12 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     });
   };
 
-  const someRows = (product: Product, { tall, split }: RowsPlan): void => {
-    const deep = tall === 1 && split === 1 ? 2 * DEEP : DEEP;
-    const pieces = Math.ceil(product.k / split / deep);
-    const ring = 2 * Math.min(pieces, STAGES) * deep * (16 * tall + TILE_COLUMNS);
-    // Where the ring was the warps' sums come to lie, in lines of 40.
-    const sums = 4 * 128 * 40;
+  const someRows = (product: Product, { tall, split, shared }: RowsPlan): void =>
     context.launch({
       kernel: `matmul_rows${tall}x${split}_${product.a.view.dtype}`,
       grid: Math.ceil(product.n / TILE_COLUMNS) * split,
       block: THREADS,
-      shared: Math.max(ring, sums),
+      shared,
       overlap: true,
       beside: true,
       args: [
@@ -219,7 +228,6 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         ...noRowsAdd,
       ],
     });
-  };
 
   const wide = (product: Product, { halves, blocks, shared }: WidePlan): void =>
     context.launch({
@@ -294,7 +302,7 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         batch,
         accumulate,
       };
-      const [few, some] = [skinnyPlan(product), rowsPlan(product, context.device.multiprocessors)];
+      const [few, some] = [skinnyPlan(product), rowsPlan(product, context.device)];
       const many = widePlan(product, context.device);
       if (few) skinny(product, few);
       else if (some === "shallow") shallow(product);

@@ -114,20 +114,34 @@ describe("matrix products", () => {
   });
 
   it("of some rows are cut by rows and k, in 16 bits, and by elements where k is short", () => {
-    expect(rowsPlan(product(8, 768, 1536), 132)).toBeUndefined();
-    expect(rowsPlan(product(9, 768, 1536), 132)).toEqual({ tall: 1, split: 4 });
-    expect(rowsPlan(product(17, 3352, 768), 132)).toEqual({ tall: 2, split: 1 });
-    expect(rowsPlan(product(64, 80, 1536), 132)).toEqual({ tall: 4, split: 4 });
-    expect(rowsPlan(product(64, 1536, 48), 132)).toBe("shallow");
-    expect(rowsPlan(product(9, 1536, 64, "f32"), 132)).toBe("shallow");
-    expect(rowsPlan(product(65, 768, 1536), 132)).toBeUndefined();
-    expect(rowsPlan(product(64, 4224, 768), 132)).toEqual({ tall: 4, split: 1 });
+    const hopper = { multiprocessors: 132, computeCapability: 90, sharedPerMultiprocessor: 233472 };
+    const plan = (...sizes: Parameters<typeof product>) => rowsPlan(product(...sizes), hopper);
+    expect(plan(8, 768, 1536)).toBeUndefined();
+    expect(plan(9, 768, 1536)).toEqual({ tall: 1, split: 4, shared: 6 * 48 * 64 * 2 });
+    expect(plan(17, 3352, 768)).toEqual({ tall: 2, split: 1, shared: 6 * 64 * 64 * 2 });
+    expect(plan(9, 3352, 768)).toEqual({ tall: 1, split: 1, shared: 6 * 48 * 128 * 2 });
+    expect(plan(64, 80, 1536)).toEqual({ tall: 4, split: 4, shared: 6 * 96 * 64 * 2 });
+    // As much as the sums want.
+    expect(plan(17, 768, 512)).toEqual({ tall: 2, split: 4, shared: 20480 });
+    expect(plan(64, 1536, 48)).toBe("shallow");
+    expect(plan(9, 1536, 64, "f32")).toBe("shallow");
+    expect(plan(65, 768, 1536)).toBeUndefined();
+    expect(plan(64, 4224, 768)).toMatchObject({ tall: 4, split: 1 });
     // Up to half as many blocks again as there are multiprocessors.
-    expect(rowsPlan(product(64, 4384, 1024), 132)).toEqual({ tall: 4, split: 1 });
-    expect(rowsPlan(product(64, 6368, 1024), 132)).toBeUndefined();
-    expect(rowsPlan(product(64, 1024, 2048), 108)).toEqual({ tall: 4, split: 1 });
-    expect(rowsPlan(product(64, 768, 1532), 132)).toBeUndefined();
-    expect(rowsPlan(product(64, 768, 1536, "f32"), 132)).toBeUndefined();
+    expect(plan(64, 4384, 1024)).toMatchObject({ tall: 4, split: 1 });
+    expect(plan(64, 6368, 1024)).toBeUndefined();
+    expect(plan(64, 768, 1532)).toBeUndefined();
+    expect(plan(64, 768, 1536, "f32")).toBeUndefined();
+  });
+
+  it("of some rows are not shared out over clusters, or crowded, where a device has no room for that", () => {
+    const small = { multiprocessors: 132, computeCapability: 89, sharedPerMultiprocessor: 102400 };
+    expect(rowsPlan(product(64, 768, 1536), small)).toMatchObject({ split: 1 });
+    expect(rowsPlan(product(64, 4224, 1024), small)).toMatchObject({ split: 1 });
+    expect(rowsPlan(product(64, 4384, 1024), small)).toBeUndefined();
+    expect(rowsPlan(product(64, 1024, 2048), { ...small, computeCapability: 90, multiprocessors: 108 })).toMatchObject({
+      split: 1,
+    });
   });
 
   it("of some rows and very many columns keep the rows, where they fit into shared memory", () => {

@@ -11,6 +11,9 @@ import { type Case, contest, type Entry, type Settings } from "../../race.js";
 import { deviceCopy } from "./ceilings.js";
 import { type BenchModel, benchModel, benchModels, describeBench } from "./models.js";
 
+/** Tokens follow each other without a wait, each ordered before the one before is read: a sample is of many. */
+const SAMPLE_SECONDS = 0.05;
+
 /** Bytes that a token must move: weights, and the states of all rows, which it also writes where tokens are not kept beside them. */
 function bytesOf(model: MambaLM, rows: number, stateDtype: StateDType): number {
   const { device } = model;
@@ -65,7 +68,7 @@ function generationCase(which: BenchModel, rows: number, stateDtype: StateDType,
   const name = `generate ${which.name}`;
   const states = stateDtype === "f32" ? "" : `, states ${stateDtype}`;
   const shape = `${describeBench(which)}, batch ${rows}, prompt ${settings.prompt}, bf16${states}`;
-  return contest({
+  const timed = contest({
     ...{ name, shape, unit: "ms/token" },
     ours: (device) => generationEntry(device, which, rows, stateDtype, settings),
     peers: pytorchPeers(name, shape),
@@ -74,6 +77,7 @@ function generationCase(which: BenchModel, rows: number, stateDtype: StateDType,
       return [deviceCopy(device, bytesOf(model, rows, stateDtype))];
     },
   });
+  return { ...timed, sampleSeconds: SAMPLE_SECONDS };
 }
 
 export function generationCases(settings: Settings): Case[] {
