@@ -127,11 +127,19 @@ export abstract class Module {
     return this.train(false);
   }
 
-  /** Where the parameters live. */
+  /** Where the parameters live. Asked for with each token: no list of all of them is made for it. */
   get device(): Device {
-    const [first] = this.parameters();
+    const first = this.#firstParameter();
     if (first === undefined) throw new Error(`${this.constructor.name}: has no parameters, and so no device.`);
     return first.device;
+  }
+
+  #firstParameter(): Parameter | undefined {
+    for (const member of this.#members.values()) {
+      const found = member instanceof Module ? member.#firstParameter() : member;
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /** Frees all parameters, and what submodules hold besides. */
