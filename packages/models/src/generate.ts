@@ -227,7 +227,8 @@ async function* deviceSteps(
       const taken = (await reading).map((draw, i): Taken => {
         const row = rows[i];
         if (row.finished !== undefined) return nothingTaken;
-        return { ...draw, text: row.take(draw.token, eos, step + 1 >= maxTokens) };
+        const { token, logprob } = draw;
+        return { token, logprob, text: row.take(token, eos, step + 1 >= maxTokens) };
       });
       unread = taken.map(({ token }) => (token < 0 ? [] : [token]));
       yield stepOf(step, taken, rows, options);
@@ -268,7 +269,8 @@ async function* steps(
         if (row.finished !== undefined) return nothingTaken;
         const own = logits.subarray(i * width, (i + 1) * width);
         const draw = row.sampler.draw(own, row.seen, lengths[i]);
-        return { ...draw, text: row.take(draw.token, eos, step + 1 >= maxTokens) };
+        const { token, logprob } = draw;
+        return { token, logprob, text: row.take(token, eos, step + 1 >= maxTokens) };
       });
       unread = taken.map(({ token }) => (token < 0 ? [] : [token]));
       yield stepOf(step, taken, rows, options);
