@@ -62,50 +62,69 @@ __device__ __forceinline__ float load_of_block(uint32_t from) {
   return x;
 }
 
-/// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, COLUMNS to a block, and SPLIT blocks share k, so that little
+/// A block's part of k, in pieces of DEEP elements that come to a ring of kRowsStages in shared memory: ROWS lines of a, then COLUMNS of b,
+/// swizzled. A thread brings one vector of every so many lines.
+template <typename T, int ROWS, int COLUMNS, int DEEP, int PARTS>
+struct RowsRing {
+  static constexpr int kVectors = DEEP / 8, kStep = kRowsThreads / kVectors, kStage = (ROWS + COLUMNS) * DEEP;
+  static constexpr int kLinesA = (ROWS + kStep - 1) / kStep, kLinesB = COLUMNS / kStep;
+  static_assert(COLUMNS * kVectors % kRowsThreads == 0, "whole vectors to a thread");
+
+  T *memory, *own_place;
+  const T *a_lines[kLinesA], *b_lines[kLinesB], *own_b;
+  int begin, end, pieces, turn, own_line, own_k;
+
+  __device__ __forceinline__ RowsRing(const Product& p, unsigned char* at, int rank, int tile, int first) : memory(reinterpret_cast<T*>(at)) {
+    const int depth = (p.k + PARTS * DEEP - 1) / (PARTS * DEEP) * DEEP, thread = threadIdx.x;
+    begin = rank * depth;
+    end = min(begin + depth, p.k);
+    pieces = max((end - begin + DEEP - 1) / DEEP, 0);
+    // Blocks begin at different pieces: all would else ask for the same lines of a at the same time.
+    turn = pieces > 0 ? tile % pieces : 0;
+    own_line = thread / kVectors;
+    own_k = begin + thread % kVectors * 8;
+    own_b = static_cast<const T*>(p.b) + static_cast<long long>(first) * p.b_pitch;
+#pragma unroll
+    for (int i = 0; i < kLinesA; i++) a_lines[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(own_line + kStep * i, p.m - 1)) * p.a_pitch + own_k;
+#pragma unroll
+    for (int i = 0; i < kLinesB; i++) b_lines[i] = own_b + static_cast<long long>(min(own_line + kStep * i, p.n - 1 - first)) * p.b_pitch + own_k;
+    own_place = swizzled<T, DEEP>(memory, own_line, thread % kVectors);
+  }
+
+  __device__ __forceinline__ T* stage(int piece) const { return memory + piece % kRowsStages * kStage; }
+  __device__ __forceinline__ void bring_a(int piece) const { bring<kLinesA, ROWS>(piece % kRowsStages * kStage, a_lines, piece); }
+  __device__ __forceinline__ void bring_b(int piece) const { bring<kLinesB, COLUMNS>(piece % kRowsStages * kStage + ROWS * DEEP, b_lines, piece); }
+
+ private:
+  template <int COUNT, int MOST>
+  __device__ __forceinline__ void bring(int place, const T* const* lines, int piece) const {
+    const int shifted = piece + turn, at = (shifted < pieces ? shifted : shifted - pieces) * DEEP;
+    const bool there = own_k + at < end;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+      if (MOST % kStep == 0 || own_line + kStep * i < MOST) copy_16(own_place + place + kStep * i * DEEP, lines[i] + (there ? at : 0), there ? 16 : 0);
+  }
+};
+
+/// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, and PARTS blocks share k, so that little
 /// of a has to come to each once the kernel before has ended. All lines are aligned to 16 bytes and k is a multiple of 8. Pieces of k come to a
 /// ring in shared memory; a warp has 16 rows and a part of the columns, or of each piece where blocks do not share k. Dynamic shared memory:
 /// the ring, where sums come to lie in the end.
-template <typename T, int TALL, int SPLIT>
+template <typename T, int TALL, int PARTS>
 __device__ __forceinline__ void rows_product(const RowsProduct& all) {
-  constexpr int COLUMNS = kRowsColumns, STAGES = kRowsStages, PARTS = SPLIT, ROWS = 16 * TALL, SHARES = kRowsWarps / TALL;
+  constexpr int COLUMNS = kRowsColumns, STAGES = kRowsStages, ROWS = 16 * TALL, SHARES = kRowsWarps / TALL;
   // Warps that have the same rows share columns, as far as they go, where blocks share k, and else pieces of k.
-  constexpr int WIDE = SPLIT > 1 ? (COLUMNS / SHARES > 8 ? COLUMNS / SHARES : 8) : COLUMNS, TILES = WIDE / 8, GROUPS = SHARES * WIDE / COLUMNS;
-  constexpr int DEEP = GROUPS > 4 ? 128 : 64, VECTORS = DEEP / 8, STAGE = (ROWS + COLUMNS) * DEEP, OWN_DEEP = DEEP / GROUPS, PITCH = COLUMNS + 8;
-  static_assert(COLUMNS * VECTORS % kRowsThreads == 0 && OWN_DEEP % 16 == 0, "whole vectors to a thread");
+  constexpr int WIDE = PARTS > 1 ? (COLUMNS / SHARES > 8 ? COLUMNS / SHARES : 8) : COLUMNS, TILES = WIDE / 8, GROUPS = SHARES * WIDE / COLUMNS;
+  constexpr int DEEP = GROUPS > 4 ? 128 : 64, OWN_DEEP = DEEP / GROUPS, PITCH = COLUMNS + 8;
+  static_assert(OWN_DEEP % 16 == 0, "whole products to a warp");
   extern __shared__ __align__(128) unsigned char memory[];
-  T* const ring = reinterpret_cast<T*>(memory);
   float* const parts = reinterpret_cast<float*>(memory);
   const Product& p = all.product;
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, row_tile = warp % TALL, share = warp / TALL;
   const int group = share % GROUPS, own_column = share / GROUPS * WIDE;
-  const int rank = blockIdx.x % SPLIT, tile = blockIdx.x / SPLIT, tiles = gridDim.x / SPLIT, first = tile * COLUMNS;
+  const int rank = blockIdx.x % PARTS, tile = blockIdx.x / PARTS, tiles = gridDim.x / PARTS, first = tile * COLUMNS;
   if (PARTS > 1 && !kClusters) return;
-  // This block's part of k.
-  const int depth = (p.k + PARTS * DEEP - 1) / (PARTS * DEEP) * DEEP, begin = rank * depth, end = min(begin + depth, p.k);
-  const int pieces = max((end - begin + DEEP - 1) / DEEP, 0);
-  // Blocks begin at different pieces: all would else ask for the same lines of a at the same time.
-  const int turn = pieces > 0 ? tile % pieces : 0;
-  // A thread brings one vector of every so many lines.
-  constexpr int STEP = kRowsThreads / VECTORS, A_LINES = (ROWS + STEP - 1) / STEP, B_LINES = COLUMNS / STEP;
-  const int own_line = thread / VECTORS, own_k = begin + thread % VECTORS * 8;
-  const T* const own_b = static_cast<const T*>(p.b) + static_cast<long long>(first) * p.b_pitch;
-  const T *a_lines[A_LINES], *b_lines[B_LINES];
-#pragma unroll
-  for (int i = 0; i < A_LINES; i++) a_lines[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(own_line + STEP * i, p.m - 1)) * p.a_pitch + own_k;
-#pragma unroll
-  for (int i = 0; i < B_LINES; i++) b_lines[i] = own_b + static_cast<long long>(min(own_line + STEP * i, p.n - 1 - first)) * p.b_pitch + own_k;
-  T* const own_place = swizzled<T, DEEP>(ring, own_line, thread % VECTORS);
-  const auto stage_of = [&](int piece) { return piece % STAGES * STAGE; };
-  const auto bring = [&](int place, const T* const* lines, int count, int most, int piece) {
-    const int shifted = piece + turn, at = (shifted < pieces ? shifted : shifted - pieces) * DEEP;
-    const bool there = own_k + at < end;
-#pragma unroll
-    for (int i = 0; i < count; i++)
-      if (most % STEP == 0 || own_line + STEP * i < most) copy_16(own_place + place + STEP * i * DEEP, lines[i] + (there ? at : 0), there ? 16 : 0);
-  };
-  const auto bring_a = [&](int piece) { bring(stage_of(piece), a_lines, A_LINES, ROWS, piece); };
-  const auto bring_b = [&](int piece) { bring(stage_of(piece) + ROWS * DEEP, b_lines, B_LINES, COLUMNS, piece); };
+  const RowsRing<T, ROWS, COLUMNS, DEEP, PARTS> ring(p, memory, rank, tile, first);
   const bool normed = all.norm.squares != nullptr, adds = all.add.x != nullptr;
   // The elements that this thread finishes, of those that the cluster's blocks have sums of: EACH, in one column.
   constexpr int OWN = ROWS / PARTS, LINES = kRowsThreads / COLUMNS, EACH = (OWN + LINES - 1) / LINES;
@@ -129,10 +148,10 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   if (all.early) {
 #pragma unroll
     for (int i = 0; i < STAGES; i++)
-      if (i < pieces) bring_b(i);
+      if (i < ring.pieces) ring.bring_b(i);
   }
-  if ((!all.early || pieces > STAGES) && thread < COLUMNS && first + thread < p.n && begin < end) {
-    prefetch_row(own_b + static_cast<long long>(thread) * p.b_pitch + begin, (end - begin) * static_cast<int>(sizeof(T)));
+  if ((!all.early || ring.pieces > STAGES) && thread < COLUMNS && first + thread < p.n && ring.begin < ring.end) {
+    prefetch_row(ring.own_b + static_cast<long long>(thread) * p.b_pitch + ring.begin, (ring.end - ring.begin) * static_cast<int>(sizeof(T)));
   }
   if (!all.conv.conv.early && all.conv.x != nullptr && all.conv.initial != nullptr && convolved > 0) {
     const int row = rank * OWN + thread;
@@ -140,16 +159,16 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
       prefetch_row(all.conv.initial + 4 * (static_cast<long long>(row) * all.conv.conv.channels + from - all.column), 16 * convolved);
     }
   }
-  if (adds && thread < COLUMNS && thread % kRowsColumns == 0) prefetch(static_cast<const T*>(all.add.weight) + min(first + thread, p.n - 1));
+  if (adds && thread == 0) prefetch(static_cast<const T*>(all.add.weight) + first);
   if (all.conv.conv.early) read_conv();
   wait_for_previous();
   __shared__ float scales[ROWS];
   RowSquares squares;
 #pragma unroll
   for (int i = 0; i < STAGES; i++) {
-    if (i < pieces) {
-      if (!all.early) bring_b(i);
-      bring_a(i);
+    if (i < ring.pieces) {
+      if (!all.early) ring.bring_b(i);
+      ring.bring_a(i);
     }
     close_copies();
   }
@@ -177,17 +196,17 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   }
   float sum[TILES][4] = {};
 #pragma unroll 1
-  for (int piece = 0; piece < pieces; piece++) {
-    if (pieces > STAGES) wait_copies<STAGES - 2>();
+  for (int piece = 0; piece < ring.pieces; piece++) {
+    if (ring.pieces > STAGES) wait_copies<STAGES - 2>();
     else wait_copies<STAGES - 1>();
     __syncthreads();
     // To where the piece before was, of which all have made use.
-    if (piece > 0 && piece - 1 + STAGES < pieces) {
-      bring_b(piece - 1 + STAGES);
-      bring_a(piece - 1 + STAGES);
+    if (piece > 0 && piece - 1 + STAGES < ring.pieces) {
+      ring.bring_b(piece - 1 + STAGES);
+      ring.bring_a(piece - 1 + STAGES);
     }
     close_copies();
-    T* const stage = ring + stage_of(piece);
+    T* const stage = ring.stage(piece);
 #pragma unroll
     for (int k = 0; k < OWN_DEEP; k += 16) {
       const int vector = (group * OWN_DEEP + k) / 8;
