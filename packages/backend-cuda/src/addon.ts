@@ -6,6 +6,7 @@ import module from "node:module";
 import path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { BackendError } from "@diffmamba/tensor";
 import type { DeviceProperties } from "./context.js";
 
 /** What the driver says. */
@@ -128,4 +129,19 @@ export function search(given: string | undefined): AddonSearch {
 /** The kernels' file as bytes. */
 export function readKernels(file: string): Uint8Array {
   return readFileSync(file);
+}
+
+/** An error of the native side, told as the backend's. */
+export function backendError(error: unknown): BackendError {
+  if (error instanceof BackendError) return error;
+  return new BackendError(`cuda: ${(error as Error).message}.`, { cause: error });
+}
+
+/** A call of the native side. @throws BackendError where it fails */
+export function callNative<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw backendError(error);
+  }
 }

@@ -14,7 +14,7 @@ import {
   sizeOf,
   type View,
 } from "@diffmamba/tensor";
-import type { Addon } from "./addon.js";
+import { type Addon, callNative } from "./addon.js";
 import { ArgumentBuffer } from "./arguments.js";
 import { addressOf, type DeviceProperties, i64, type Launch, longs, pointer } from "./context.js";
 import { Fuser } from "./fuse.js";
@@ -23,7 +23,8 @@ import { createKernels, keepsTokens, type Product, type ProductContext } from ".
 import { type CudaBuffer, Pool } from "./memory.js";
 import { packProduct, productName } from "./products.js";
 import { type KernelTime, totalsOf } from "./profile.js";
-import { Touched } from "./touched.js";
+import { Reads } from "./reads.js";
+import { RecordedLaunches } from "./recordedLaunches.js";
 
 export interface CudaBackendOptions {
   /** The device's number. */
@@ -39,9 +40,6 @@ export interface CudaBackendOptions {
   /** Whether a token's small kernels are recorded several in one. */
   readonly fuses: boolean;
 }
-
-/** Reads of more bytes wait on the spot: pinned memory for them would cost more than the wait. */
-const MOST_PINNED_READ = 2 ** 22;
 
 /** Numbers that one launch of `store_table` writes. */
 const TABLE_PART = 496;
@@ -73,11 +71,9 @@ export class CudaBackend implements Backend {
   #pool: Pool;
   readonly #pools = new Set<Pool>();
   #temporaries: CudaBuffer[] = [];
-  readonly #pending = new Set<Promise<unknown>>();
-  #recording = false;
-  /** What holds launches of the recording back, to make them one. */
-  #fuser: Fuser | undefined;
-  #touched: Touched | undefined;
+  readonly #reads: Reads;
+  /** While a recording is made. */
+  #recorded: RecordedLaunches | undefined;
   #disposed = false;
   /** Names of what is timed, in order, while something is. */
   #timed: string[] | undefined;
@@ -90,7 +86,8 @@ export class CudaBackend implements Backend {
   ) {
     const { name, computeCapability, memoryBytes } = properties;
     this.device = `${name}, sm_${computeCapability}, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB`;
-    this.#handle = this.#native(() => addon.open(options.index, kernels));
+    this.#handle = callNative(() => addon.open(options.index, kernels));
+    this.#reads = new Reads(addon, this.#handle);
     this.#main = this.#newPool(options.reuse);
     this.#pool = this.#main;
     const context: ProductContext = {
@@ -99,7 +96,7 @@ export class CudaBackend implements Backend {
       launch: (launch) => this.#launch(launch),
       temporary: (shape, dtype) => this.#temporary(shape, dtype),
       clear: (view) => this.#clear(view),
-      isUntouched: (view) => this.#touched?.has(view) === false,
+      isUntouched: (view) => this.#recorded?.isUntouched(view) ?? false,
       table: (words) => this.#table(words),
       multiply: (product) => this.#multiply(product),
     };
@@ -111,7 +108,7 @@ export class CudaBackend implements Backend {
   }
 
   get recording(): boolean {
-    return this.#recording;
+    return this.#recorded !== undefined;
   }
 
   /** The file of cuBLASLt, or why there is none. Opens it. */
@@ -135,7 +132,7 @@ export class CudaBackend implements Backend {
     this.#check();
     this.#refuseWhileRecording("a write from the host");
     const address = this.#range(buffer, byteOffset, bytes.byteLength);
-    this.#native(() => this.addon.write(this.#handle, address, bytes));
+    callNative(() => this.addon.write(this.#handle, address, bytes));
   }
 
   async read(buffer: BackendBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
@@ -143,14 +140,14 @@ export class CudaBackend implements Backend {
     this.#refuseWhileRecording("a read");
     const address = this.#range(buffer, byteOffset, byteLength);
     const bytes = new Uint8Array(byteLength);
-    await this.#wait(address, bytes);
+    await this.#reads.into(address, bytes);
     return bytes;
   }
 
   async synchronize(): Promise<void> {
     this.#check();
     this.#refuseWhileRecording("a wait");
-    await this.#wait(0, new Uint8Array(0));
+    await this.#reads.into(0, new Uint8Array(0));
   }
 
   heldBytes(): number {
@@ -174,7 +171,7 @@ export class CudaBackend implements Backend {
       fn();
     } finally {
       this.#timed = undefined;
-      times = this.#native(() => this.addon.stopTiming(this.#handle));
+      times = callNative(() => this.addon.stopTiming(this.#handle));
     }
     return totalsOf(names, times);
   }
@@ -185,32 +182,28 @@ export class CudaBackend implements Backend {
     // What earlier steps left is of no more use: a recording has memory of its own.
     this.#main.trim();
     const pool = this.#newPool(true);
-    this.#native(() => this.addon.beginCapture(this.#handle));
-    this.#recording = true;
-    this.#touched = new Touched();
+    callNative(() => this.addon.beginCapture(this.#handle));
     let halves: CudaBuffer | undefined;
-    // Tools that watch memory want kernels one by one.
-    if (this.options.fuses && this.options.reuse) {
-      halves = pool.allocate(HALF_NORM_BYTES);
-      this.#fuser = new Fuser(this.properties.multiprocessors, (launch) => this.#launchAlone(launch), halves.address);
-    }
-    this.#pool = pool;
     let failure: unknown;
     try {
+      const emit = (launch: Launch) => this.#launchAlone(launch);
+      // Tools that watch memory want kernels one by one.
+      if (this.options.fuses && this.options.reuse) halves = pool.allocate(HALF_NORM_BYTES);
+      const fuser = halves && new Fuser(this.properties.multiprocessors, emit, halves.address);
+      this.#recorded = new RecordedLaunches(emit, fuser);
+      this.#pool = pool;
       fn();
-      this.#fuser?.flush();
+      this.#recorded.flush();
     } catch (error) {
       failure = error ?? new BackendError("cuda: the recorded function failed.");
     }
-    this.#recording = false;
-    this.#touched = undefined;
-    this.#fuser = undefined;
+    this.#recorded = undefined;
     this.#pool = this.#main;
     if (halves) pool.free(halves);
     let graph: number | undefined;
     try {
       // Ended also after a failure: until then the stream takes nothing else.
-      ({ graph } = this.#native(() => this.addon.endCapture(this.#handle)));
+      ({ graph } = callNative(() => this.addon.endCapture(this.#handle)));
     } catch (error) {
       failure ??= error;
     }
@@ -225,7 +218,7 @@ export class CudaBackend implements Backend {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await Promise.allSettled(this.#pending);
+    await this.#reads.settled();
     for (const pool of this.#pools) pool.releaseAll();
     this.#pools.clear();
     this.addon.close(this.#handle);
@@ -238,7 +231,7 @@ export class CudaBackend implements Backend {
         this.#check();
         if (disposed) throw new LifetimeError("cuda: the recording was disposed.");
         this.#refuseWhileRecording("a replay");
-        this.#native(() => this.addon.replay(this.#handle, graph));
+        callNative(() => this.addon.replay(this.#handle, graph));
       },
       dispose: () => {
         if (disposed || this.#disposed) return;
@@ -253,7 +246,7 @@ export class CudaBackend implements Backend {
     const { addon } = this;
     const pool = new Pool({
       source: {
-        allocate: (bytes) => this.#native(() => addon.allocate(this.#handle, bytes)),
+        allocate: (bytes) => callNative(() => addon.allocate(this.#handle, bytes)),
         release: (address) => addon.release(this.#handle, address),
       },
       reuse,
@@ -269,10 +262,8 @@ export class CudaBackend implements Backend {
   }
 
   #launch(launch: Launch): void {
-    this.#touched?.launch(launch.args);
-    if (this.#fuser?.take(launch)) return;
-    this.#fuser?.flush();
-    this.#launchAlone(launch);
+    if (this.#recorded) this.#recorded.launch(launch);
+    else this.#launchAlone(launch);
   }
 
   #launchAlone(launch: Launch): void {
@@ -304,10 +295,9 @@ export class CudaBackend implements Backend {
   }
 
   #clear(view: View): void {
-    this.#touched?.view(view);
-    this.#fuser?.flush();
+    this.#recorded?.clear(view);
     const bytes = sizeOf(view.shape) * bytesPerElement[view.dtype];
-    if (bytes > 0) this.#native(() => this.addon.clear(this.#handle, addressOf(view), bytes));
+    if (bytes > 0) callNative(() => this.addon.clear(this.#handle, addressOf(view), bytes));
   }
 
   #table(words: readonly number[]): View {
@@ -328,35 +318,13 @@ export class CudaBackend implements Backend {
 
   #multiply(product: Product): boolean {
     if (!this.options.blas) return false;
-    this.#touched?.product(product);
     // Before the numbers are written: launches that were held back go through the same array.
-    this.#fuser?.flush();
+    this.#recorded?.product(product);
     if (!packProduct(packed, product, this.options.tf32)) return false;
     this.addon.share(packed.bytes);
-    const taken = this.#native(() => this.addon.multiply(this.#handle));
+    const taken = callNative(() => this.addon.multiply(this.#handle));
     if (taken) this.#timed?.push(productName(product));
     return taken;
-  }
-
-  /**
-   * Waits for what was enqueued, and for a copy of memory to the host: ordered at once, waited for in a turn of its own, so that what the
-   * caller enqueues meanwhile keeps the device busy.
-   */
-  async #wait(address: number, bytes: Uint8Array): Promise<void> {
-    if (bytes.length > MOST_PINNED_READ) {
-      this.#native(() => this.addon.readNow(this.#handle, address, bytes));
-      return;
-    }
-    const read = this.#native(() => this.addon.startRead(this.#handle, address, bytes.length));
-    const finished = Promise.resolve().then(() => this.addon.finishRead(this.#handle, read, bytes));
-    this.#pending.add(finished);
-    try {
-      await finished;
-    } catch (error) {
-      throw new BackendError(`cuda: ${(error as Error).message}.`, { cause: error });
-    } finally {
-      this.#pending.delete(finished);
-    }
   }
 
   /** The same kernels, which check that there still is a device, and give back temporaries in the end. */
@@ -379,16 +347,6 @@ export class CudaBackend implements Backend {
     return Object.fromEntries(entries.map(([name, run]) => [name, guard(run)])) as unknown as Kernels;
   }
 
-  /** A call of the native side, whose errors are told as the backend's. */
-  #native<T>(call: () => T): T {
-    try {
-      return call();
-    } catch (error) {
-      if (error instanceof BackendError) throw error;
-      throw new BackendError(`cuda: ${(error as Error).message}.`, { cause: error });
-    }
-  }
-
   /** The address of a part of a buffer. */
   #range(buffer: BackendBuffer, byteOffset: number, byteLength: number): number {
     if (!(byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= buffer.bytes)) {
@@ -400,7 +358,7 @@ export class CudaBackend implements Backend {
   }
 
   #refuseWhileRecording(what: string): void {
-    if (this.#recording) throw new BackendError(`cuda: ${what} cannot be part of a recording.`);
+    if (this.recording) throw new BackendError(`cuda: ${what} cannot be part of a recording.`);
   }
 
   #check(): void {

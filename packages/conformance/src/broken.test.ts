@@ -252,6 +252,29 @@ describe("the suite", () => {
     expect(await firstFailure(device, ["ssdScan"])).toBe("ssdScan: the backend broken has no such kernel.");
   });
 
+  it("skips by its name what a backend may lack, and nothing else; the reference lacks nothing", async () => {
+    const properties = {
+      oracle,
+      dtypes: ["f32"] as const,
+      filter: ({ suite }: { suite: string }) => suite === "properties",
+    };
+    const lacking = deviceWith(() => ({ ssdDeferred: undefined }));
+    const tests = conformanceTests(lacking, oracle, properties);
+    const skipped = tests.filter(({ skipped }) => skipped !== undefined);
+    expect(skipped.length).toBeGreaterThan(0);
+    for (const test of skipped) {
+      expect(test.name).toMatch(/^ssdScan: tokens deferred/);
+      expect(test.skipped).toBe("the backend broken has no kernel ssdDeferred");
+    }
+    const names = new Set(skipped.map(({ name }) => name));
+    const only = { ...properties, filter: ({ name }: { name: string }) => names.has(name) };
+    for await (const { passed, failure, checks } of runConformance(lacking, only)) {
+      expect({ passed, failure, checks }).toEqual({ passed: false, failure: undefined, checks: [] });
+    }
+    await lacking.dispose();
+    expect(conformanceTests(oracle, oracle).filter(({ skipped }) => skipped !== undefined)).toEqual([]);
+  });
+
   it("fails for an op without a case, in any of its types, and without differences", () => {
     const added = { kind: "primitive", accumulates: "none", saves: "nothing" } as const;
     const fresh = { ...added, name: "softcap", dtypes: ["f32"], gradients: ["x"] } as const;

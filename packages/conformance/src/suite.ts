@@ -86,8 +86,9 @@ export function conformanceTests(
 export interface TestResult {
   readonly suite: SuiteName;
   readonly name: string;
-  /** Also true of a test that was skipped. */
+  /** Whether it was run, and all its comparisons hold. */
   readonly passed: boolean;
+  /** Why it was not run; there is then no failure either. */
   readonly skipped?: string;
   readonly checks: readonly Check[];
   /** Why it did not pass. */
@@ -96,7 +97,7 @@ export interface TestResult {
 }
 
 async function runTest({ suite, name, skipped, checks: run }: ConformanceTest): Promise<TestResult> {
-  if (skipped !== undefined) return { suite, name, passed: true, skipped, checks: [], milliseconds: 0 };
+  if (skipped !== undefined) return { suite, name, passed: false, skipped, checks: [], milliseconds: 0 };
   const start = performance.now();
   let checks: readonly Check[] = [];
   let failure: Error | undefined;
@@ -112,7 +113,7 @@ async function runTest({ suite, name, skipped, checks: run }: ConformanceTest): 
 
 /**
  * Runs the suite on a device, and gives each test's outcome as it is known. It never throws for a test that fails.
- * @example for await (const { name, passed } of runConformance(device)) if (!passed) failed.push(name);
+ * @example for await (const { name, failure } of runConformance(device)) if (failure) failed.push(name);
  */
 export async function* runConformance(
   device: Device,

@@ -95,15 +95,15 @@ class Row {
     this.decoder = options.decode?.();
   }
 
-  /** Takes a new token in. @returns the text that it makes certain */
-  take(token: number, eos: readonly number[], isLast: boolean): string {
+  /** Takes a new token in. @returns it, with the text that it makes certain */
+  take({ token, logprob }: Draw, eos: readonly number[], isLast: boolean): Taken {
     this.seen.add(token);
     const ended = eos.includes(token);
     let text = ended ? "" : this.filter.push(this.decoder?.push(token) ?? "");
     this.finished = ended ? "eos" : isLast ? "length" : undefined;
     if (this.finished !== undefined) text += this.filter.push(this.decoder?.end() ?? "") + this.filter.end();
     if (this.filter.stopped !== undefined) this.finished = "stop";
-    return text;
+    return { token, logprob, text };
   }
 }
 
@@ -227,8 +227,7 @@ async function* deviceSteps(
       const taken = (await reading).map((draw, i): Taken => {
         const row = rows[i];
         if (row.finished !== undefined) return nothingTaken;
-        const { token, logprob } = draw;
-        return { token, logprob, text: row.take(token, eos, step + 1 >= maxTokens) };
+        return row.take(draw, eos, step + 1 >= maxTokens);
       });
       unread = taken.map(({ token }) => (token < 0 ? [] : [token]));
       yield stepOf(step, taken, rows, options);
@@ -269,8 +268,7 @@ async function* steps(
         if (row.finished !== undefined) return nothingTaken;
         const own = logits.subarray(i * width, (i + 1) * width);
         const draw = row.sampler.draw(own, row.seen, lengths[i]);
-        const { token, logprob } = draw;
-        return { token, logprob, text: row.take(token, eos, step + 1 >= maxTokens) };
+        return row.take(draw, eos, step + 1 >= maxTokens);
       });
       unread = taken.map(({ token }) => (token < 0 ? [] : [token]));
       yield stepOf(step, taken, rows, options);

@@ -123,7 +123,7 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, row_tile = warp % TALL, share = warp / TALL;
   const int group = share % GROUPS, own_column = share / GROUPS * WIDE;
   const int rank = blockIdx.x % PARTS, tile = blockIdx.x / PARTS, tiles = gridDim.x / PARTS, first = tile * COLUMNS;
-  if (PARTS > 1 && !kClusters) return;
+  if (PARTS > 1 && !kClusters) __trap();
   const RowsRing<T, ROWS, COLUMNS, DEEP, PARTS> ring(p, memory, rank, tile, first);
   const bool normed = all.norm.squares != nullptr, adds = all.add.x != nullptr;
   // The elements that this thread finishes, of those that the cluster's blocks have sums of: EACH, in one column.

@@ -58,16 +58,16 @@ export const convKernels = (context: KernelContext): Pick<Kernels, "causalConv1d
     const width = weight.shape[1];
     const inFours = (view: View | undefined) => view === undefined || isAligned(view, 4 * bytesPerElement[view.dtype]);
     const fours = width === 4 && [weight, initialState, finalState].every(inFours);
-    const early = [weight, bias, initialState].every((view) => view === undefined || context.isUntouched(view));
-    const conv = convArguments(inputs, y, undefined, activation === "silu", fours, early);
+    const conv = (early = false) => convArguments(inputs, y, undefined, activation === "silu", fours, early);
     const wholeRows: [number, number] = [Math.ceil(channels / 128), batch];
     if (length === 1 && seqIdx === undefined && lengths === undefined) {
+      const early = [weight, bias, initialState].every((view) => view === undefined || context.isUntouched(view));
       context.launch({
         kernel: `conv_step_${x.dtype}`,
         grid: wholeRows,
         block: 128,
         overlap: true,
-        args: [...[x, weight, bias, initialState, y, finalState].map(pointer), ...conv],
+        args: [...[x, weight, bias, initialState, y, finalState].map(pointer), ...conv(early)],
       });
       return;
     }
@@ -78,21 +78,21 @@ export const convKernels = (context: KernelContext): Pick<Kernels, "causalConv1d
         kernel: `conv_forward_${x.dtype}_w${width}_v${vector}`,
         grid: [Math.ceil(channels / vector / ACROSS), Math.ceil(length / TOKENS_FORWARD / ALONG), batch],
         block: [ACROSS, ALONG],
-        args: [...given, ...conv],
+        args: [...given, ...conv()],
       });
     } else {
       context.launch({
         kernel: `conv_forward_${x.dtype}_any`,
         grid: [Math.ceil(channels / 128), length, batch],
         block: 128,
-        args: [...given, ...conv],
+        args: [...given, ...conv()],
       });
     }
     context.launch({
       kernel: `conv_state_${x.dtype}`,
       grid: wholeRows,
       block: 128,
-      args: [...[x, initialState, seqIdx, lengths, finalState].map(pointer), ...conv],
+      args: [...[x, initialState, seqIdx, lengths, finalState].map(pointer), ...conv()],
     });
   },
   causalConv1dBackward: (inputs, { dx, dweight, dbias, dinitialState }, { activation }) => {

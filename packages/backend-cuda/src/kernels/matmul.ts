@@ -91,6 +91,17 @@ function comesInVectors({ view, pitch, step }: Matrices): boolean {
   return isAligned(view, 16, pitch, step);
 }
 
+/** Whether products of 9 to 64 rows may have kernels of their own: their lines are read in vectors along k. */
+const isOfSomeRows = ({ a, b, m, k, batch }: Product): boolean =>
+  batch === 1 &&
+  m > FEW_ROWS &&
+  m <= SOME_ROWS &&
+  b.transposed &&
+  !a.transposed &&
+  k % 8 === 0 &&
+  comesInVectors(a) &&
+  comesInVectors(b);
+
 /** How the kernel for few rows is cut: rows at once, and columns to a warp. Undefined where it is not for this product. */
 export function skinnyPlan({ a, b, m, n, k, batch }: Product): { rows: number; columns: number } | undefined {
   const vector = 16 / bytesPerElement[a.view.dtype];
@@ -116,10 +127,10 @@ type RowsDevice = Pick<DeviceProperties, "multiprocessors" | "computeCapability"
  * How the kernel for some rows is cut; "shallow" where k is so short that an element is the work of a lane. Undefined where it is not for
  * this product: with more blocks than multiprocessors some would wait, and cuBLASLt is quicker.
  */
-export function rowsPlan({ a, b, m, n, k, batch }: Product, device: RowsDevice): RowsPlan | "shallow" | undefined {
+export function rowsPlan(product: Product, device: RowsDevice): RowsPlan | "shallow" | undefined {
+  if (!isOfSomeRows(product)) return undefined;
+  const { a, m, n, k } = product;
   const { multiprocessors, computeCapability, sharedPerMultiprocessor } = device;
-  const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
-  if (!fits || !comesInVectors(a) || !comesInVectors(b)) return undefined;
   if (k <= SHALLOW) return "shallow";
   if (a.view.dtype === "f32") return undefined;
   // Of few columns several blocks share k, so that the whole device reads.
@@ -149,13 +160,12 @@ interface WidePlan {
  * some would wait for the others, and where the rows do not fit into shared memory they would be read again and again.
  */
 export function widePlan(
-  { a, b, m, n, k, batch }: Product,
+  product: Product,
   { multiprocessors, sharedPerBlock }: Pick<DeviceProperties, "multiprocessors" | "sharedPerBlock">,
 ): WidePlan | undefined {
-  const fits = batch === 1 && m > FEW_ROWS && m <= SOME_ROWS && b.transposed && !a.transposed && k % 8 === 0;
+  const { a, m, n, k } = product;
   const tiles = Math.ceil(n / WIDE_COLUMNS);
-  if (!fits || a.view.dtype === "f32" || tiles < 2 * multiprocessors) return undefined;
-  if (!comesInVectors(a) || !comesInVectors(b)) return undefined;
+  if (!isOfSomeRows(product) || a.view.dtype === "f32" || tiles < 2 * multiprocessors) return undefined;
   const halves = m <= 32 ? 1 : 2;
   const shared = 2 * DEEP * (Math.ceil(k / DEEP) * 32 * halves + WIDE_STAGES * WIDE_COLUMNS);
   return shared <= sharedPerBlock ? { halves, blocks: multiprocessors, shared } : undefined;
@@ -275,6 +285,18 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
     }
   };
 
+  /** Products of up to 64 rows. @returns false where no kernel is for this one */
+  const small = (product: Product): boolean => {
+    const few = skinnyPlan(product);
+    const some = few ? undefined : rowsPlan(product, context.device);
+    const many = few || some ? undefined : widePlan(product, context.device);
+    if (few) skinny(product, few);
+    else if (some === "shallow") shallow(product);
+    else if (some) someRows(product, some);
+    else if (many) wide(product, many);
+    return (few ?? some ?? many) !== undefined;
+  };
+
   const large = (product: Product): void => {
     if (context.multiply(product)) return;
     const { bias, ...rest } = product;
@@ -302,14 +324,11 @@ export function matmulKernels(context: ProductContext): Pick<Kernels, "matmul"> 
         batch,
         accumulate,
       };
-      const [few, some] = [skinnyPlan(product), rowsPlan(product, context.device)];
-      const many = widePlan(product, context.device);
-      if (few) skinny(product, few);
-      else if (some === "shallow") shallow(product);
-      else if (some) someRows(product, some);
-      else if (many) wide(product, many);
-      else return large({ ...product, ...(bias && { bias }) });
-      if (bias) addBias(out, bias);
+      if (small(product)) {
+        if (bias) addBias(out, bias);
+      } else {
+        large({ ...product, ...(bias && { bias }) });
+      }
     },
   };
 }

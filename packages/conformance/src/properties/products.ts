@@ -36,16 +36,21 @@ const projections = [
   [11, 48, 80],
 ] as const;
 
-/** Logits of a vocabulary. */
+/** Logits of a vocabulary, in types of 16 bits. */
 const vocabularies = [
   [40, 72, 33_800],
   [11, 136, 33_801],
 ] as const;
 
-const ofRows = [...projections, ...vocabularies].map(([rows, depth, columns]) =>
+const sizes = [
+  ...projections.map((size) => [...size, ["f32", "bf16", "f16"]] as const),
+  ...vocabularies.map((size) => [...size, ["bf16", "f16"]] as const),
+];
+
+const ofRows = sizes.map(([rows, depth, columns, dtypes]) =>
   equality({
     name: `linear from ${depth} to ${columns} of ${rows} rows = of eight at a time`,
-    dtypes: columns > 8192 ? ["bf16"] : ["f32", "bf16", "f16"],
+    dtypes,
     inputs: { x: constant(uniform([rows, depth])), weight: constant(uniform([columns, depth])) },
     ways: {
       eights: ({ x, weight }) => {
@@ -63,24 +68,26 @@ const ofRows = [...projections, ...vocabularies].map(([rows, depth, columns]) =>
 );
 
 /** Logits, which tokens are drawn from: what is rounded to 16 bits on the way would make near ones equal. */
-const sums: Property = {
-  name: "linearInto of numbers of 16 bits = the product of the same numbers in f32",
-  dtypes: ["bf16", "f16"],
-  run: async (device, dtype) => {
-    const random = new RandomStream(1, "linearInto");
-    const draw = (shape: readonly number[]) => {
-      const values = random.uniform(new Float64Array(shape.reduce((a, b) => a * b)), -1, 1);
-      return device.from(values, shape).cast(dtype);
-    };
-    const made = scope(() => {
-      const [x, weight] = [draw([11, 72]), draw([40, 72])];
-      const out = device.zeros([11, 40]);
-      linearInto(x, weight, out);
-      return { out, exact: linear(x.cast("f32"), weight.cast("f32")) };
-    });
-    const { out, exact } = await takeAll(made);
-    return [compareValues("out", decode(out), decode(exact), tolerances.equal.f32.forward)];
-  },
-};
+const sums = [[11, 72, 40] as const, ...vocabularies].map(
+  ([rows, depth, columns]): Property => ({
+    name: `linearInto of ${rows} rows of numbers of 16 bits, from ${depth} to ${columns} = the product of the same numbers in f32`,
+    dtypes: ["bf16", "f16"],
+    run: async (device, dtype) => {
+      const random = new RandomStream(1, "linearInto");
+      const draw = (shape: readonly number[]) => {
+        const values = random.uniform(new Float64Array(shape.reduce((a, b) => a * b)), -1, 1);
+        return device.from(values, shape).cast(dtype);
+      };
+      const made = scope(() => {
+        const [x, weight] = [draw([rows, depth]), draw([columns, depth])];
+        const out = device.zeros([rows, columns]);
+        linearInto(x, weight, out);
+        return { out, exact: linear(x.cast("f32"), weight.cast("f32")) };
+      });
+      const { out, exact } = await takeAll(made);
+      return [compareValues("out", decode(out), decode(exact), tolerances.equal.f32.forward)];
+    },
+  }),
+);
 
-export const productProperties: readonly Property[] = [large, ...ofRows, sums];
+export const productProperties: readonly Property[] = [large, ...ofRows, ...sums];
