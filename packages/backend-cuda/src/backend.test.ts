@@ -3,16 +3,7 @@
 import { expect, it } from "vitest";
 import type { Addon } from "./addon.js";
 import { CudaBackend } from "./backend.js";
-
-const device = {
-  name: "a GPU",
-  computeCapability: 90,
-  multiprocessors: 132,
-  sharedPerBlock: 232448,
-  sharedPerMultiprocessor: 233472,
-  l2Bytes: 50 * 2 ** 20,
-  memoryBytes: 80e9,
-};
+import { hopper } from "./device.testing.js";
 
 it("ends a recording for which there is no memory, and makes the next", () => {
   const calls: string[] = [];
@@ -33,7 +24,7 @@ it("ends a recording for which there is no memory, and makes the next", () => {
     replay: () => calls.push("replay"),
   };
   const options = { index: 0, tf32: false, holdOutputs: true, reuse: true, blas: true, fuses: true };
-  const backend = new CudaBackend(addon as unknown as Addon, new Uint8Array(0), device, options);
+  const backend = new CudaBackend(addon as unknown as Addon, new Uint8Array(0), hopper, options);
   expect(() => backend.record(() => calls.push("run"))).toThrow("out of memory");
   expect(calls).toEqual(["begin", "end", "destroy"]);
   expect(backend.recording).toBe(false);

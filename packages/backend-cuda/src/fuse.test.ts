@@ -3,20 +3,11 @@
 import { contiguousStrides, type DType, type View } from "@diffmamba/tensor";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ArgumentBuffer } from "./arguments.js";
-import type { DeviceProperties, Launch } from "./context.js";
+import type { Launch } from "./context.js";
+import { hopper } from "./device.testing.js";
 import { Fuser } from "./fuse.js";
 import { createKernels, type ProductContext } from "./kernels/index.js";
 import type { CudaBuffer } from "./memory.js";
-
-const device: DeviceProperties = {
-  name: "a GPU",
-  computeCapability: 90,
-  multiprocessors: 132,
-  sharedPerBlock: 232448,
-  sharedPerMultiprocessor: 233472,
-  l2Bytes: 50 * 2 ** 20,
-  memoryBytes: 80e9,
-};
 
 /** The type of the views that no launch was given. */
 let untouched: DType | undefined;
@@ -29,9 +20,9 @@ beforeEach(() => {
   next = 2 ** 30;
   emitted = [];
   untouched = undefined;
-  fuser = new Fuser(device.multiprocessors, (launch) => emitted.push(launch), 2 ** 20);
+  fuser = new Fuser(hopper.multiprocessors, (launch) => emitted.push(launch), 2 ** 20);
   const context = {
-    device,
+    device: hopper,
     tf32: false,
     launch: (launch: Launch) => {
       if (fuser.take(launch)) return;

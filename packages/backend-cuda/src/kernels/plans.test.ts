@@ -2,6 +2,7 @@
 
 import { contiguousStrides, type DType, type View } from "@diffmamba/tensor";
 import { describe, expect, it } from "vitest";
+import { hopper } from "../device.testing.js";
 import type { CudaBuffer } from "../memory.js";
 import { axesArgument, mergeAxes, walkOf } from "./axes.js";
 import { bitsOfValue } from "./elementwise.js";
@@ -114,7 +115,6 @@ describe("matrix products", () => {
   });
 
   it("of some rows are cut by rows and k, in 16 bits, and by elements where k is short", () => {
-    const hopper = { multiprocessors: 132, computeCapability: 90, sharedPerMultiprocessor: 233472 };
     const plan = (...sizes: Parameters<typeof product>) => rowsPlan(product(...sizes), hopper);
     expect(plan(8, 768, 1536)).toBeUndefined();
     expect(plan(9, 768, 1536)).toEqual({ tall: 1, split: 4, shared: 6 * 48 * 64 * 2 });
@@ -145,19 +145,18 @@ describe("matrix products", () => {
   });
 
   it("of some rows and very many columns keep the rows, where they fit into shared memory", () => {
-    const device = { multiprocessors: 132, sharedPerBlock: 232448 };
-    expect(widePlan(product(64, 50288, 768), device)).toEqual({
+    expect(widePlan(product(64, 50288, 768), hopper)).toEqual({
       halves: 2,
       blocks: 132,
       shared: 64 * 768 * 2 + 5 * 128 * 64 * 2,
     });
-    expect(widePlan(product(9, 33793, 72, "f16"), device)).toMatchObject({ halves: 1 });
-    expect(widePlan(product(64, 50288, 1024), device)).toMatchObject({ shared: 212992 });
-    expect(widePlan(product(64, 50288, 2048), device)).toBeUndefined();
-    expect(widePlan(product(64, 33664, 768), device)).toBeUndefined();
-    expect(widePlan(product(8, 50288, 768), device)).toBeUndefined();
-    expect(widePlan(product(64, 50288, 768, "f32"), device)).toBeUndefined();
-    expect(widePlan(product(64, 50288, 764), device)).toBeUndefined();
+    expect(widePlan(product(9, 33793, 72, "f16"), hopper)).toMatchObject({ halves: 1 });
+    expect(widePlan(product(64, 50288, 1024), hopper)).toMatchObject({ shared: 212992 });
+    expect(widePlan(product(64, 50288, 2048), hopper)).toBeUndefined();
+    expect(widePlan(product(64, 33664, 768), hopper)).toBeUndefined();
+    expect(widePlan(product(8, 50288, 768), hopper)).toBeUndefined();
+    expect(widePlan(product(64, 50288, 768, "f32"), hopper)).toBeUndefined();
+    expect(widePlan(product(64, 50288, 764), hopper)).toBeUndefined();
   });
 });
 
