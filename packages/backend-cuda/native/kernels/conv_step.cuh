@@ -37,14 +37,20 @@ struct ConvFilter {
     read(w, static_cast<const T*>(p.weight) + 4 * c);
     bias = p.bias != nullptr ? static_cast<const T*>(p.bias)[c] : from_float<T>(0.0f);
   }
-  /// Output and state, from the inputs before and the token's.
-  __device__ __forceinline__ void finish(const ConvStep& p, int b, int c, const float4& past, float current) const {
-    const float4 in = make_float4(past.y, past.z, past.w, current);
-    *reinterpret_cast<float4*>(p.final_state + (static_cast<long long>(b) * p.conv.channels + c) * 4) = in;
+  /// What the filter makes of the inputs before and the token's.
+  __device__ __forceinline__ float output(const float4& past, float current) const {
     float ws[4];
     widen(w, ws);
-    const float sum = fmaf(ws[0], in.x, fmaf(ws[1], in.y, fmaf(ws[2], in.z, fmaf(ws[3], in.w, to_float(bias)))));
-    static_cast<T*>(p.y)[b * p.conv.y_pitch + c] = from_float<T>(p.conv.silu ? quick_silu(sum) : sum);
+    return fmaf(ws[0], past.y, fmaf(ws[1], past.z, fmaf(ws[2], past.w, fmaf(ws[3], current, to_float(bias)))));
+  }
+  /// Output and state of channel c of row b.
+  static __device__ __forceinline__ void write(const ConvStep& p, int b, int c, const float4& past, float current, float y) {
+    *reinterpret_cast<float4*>(p.final_state + (static_cast<long long>(b) * p.conv.channels + c) * 4) = make_float4(past.y, past.z, past.w, current);
+    static_cast<T*>(p.y)[b * p.conv.y_pitch + c] = from_float<T>(y);
+  }
+  __device__ __forceinline__ void finish(const ConvStep& p, int b, int c, const float4& past, float current) const {
+    const float y = output(past, current);
+    write(p, b, c, past, current, p.conv.silu ? quick_silu(y) : y);
   }
 };
 

@@ -70,35 +70,40 @@ struct RowSquares {
   }
 };
 
-/// What a thread needs of a row of k elements for {@link write_normed}: four of x, or eight of weight x as they lie in memory.
+/// What a thread needs of a row of k elements to write what the norm itself leaves of it: four of x and of the weight, or eight of weight x as
+/// they lie in memory.
 template <typename T>
-__device__ __forceinline__ float4 read_unnormed(const RowsNorm& norm, const T* scaled, int k) {
-  const int thread = threadIdx.x;
-  if ((norm.sums ? 4 : 8) * thread >= k) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  return read_early4(norm.sums ? norm.sums + 4 * thread : reinterpret_cast<const float*>(scaled + 8 * thread));
-}
+struct UnnormedRow {
+  float4 own;
+  Vector<T, 4> weight;
 
-/// What the norm itself leaves of a row: x, where it is wanted, the normed row and 1 / rms.
-template <typename T>
-__device__ __forceinline__ void write_normed(const RowsNorm& norm, int row, int k, float4 own, float scale) {
-  const int thread = threadIdx.x;
-  if (thread == 0 && norm.rstd != nullptr) norm.rstd[row] = scale;
-  T* const normed = static_cast<T*>(norm.normed) + static_cast<long long>(row) * norm.normed_pitch;
-  if (norm.sums == nullptr) {
-    if (8 * thread >= k) return;
-    const T* const scaled = reinterpret_cast<const T*>(&own);
-    float to[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) to[i] = to_float(scaled[i]) * scale;
-    store<8>(normed + 8 * thread, to);
-    return;
+  /// @param scaled (m, k), its lines `pitch` apart
+  __device__ __forceinline__ void read(const RowsNorm& norm, const void* scaled, int row, int pitch, int k) {
+    const int at = (norm.sums ? 4 : 8) * static_cast<int>(threadIdx.x);
+    if (at >= k) return;
+    own = read_early4(norm.sums ? norm.sums + row * k + at : reinterpret_cast<const float*>(static_cast<const T*>(scaled) + row * pitch + at));
+    if (norm.sums) weight = *reinterpret_cast<const Vector<T, 4>*>(static_cast<const T*>(norm.weight) + at);
   }
-  if (4 * thread >= k) return;
-  const float x[4] = {own.x, own.y, own.z, own.w};
-  float w[4], to[4];
-  load<4>(static_cast<const T*>(norm.weight) + 4 * thread, w);
+
+  /// x, where it is wanted, the normed row and 1 / rms, which is `scale`.
+  __device__ __forceinline__ void write(const RowsNorm& norm, int row, int k, float scale) const {
+    const int thread = threadIdx.x, at = (norm.sums ? 4 : 8) * thread;
+    if (thread == 0 && norm.rstd != nullptr) norm.rstd[row] = scale;
+    if (at >= k) return;
+    T* const normed = static_cast<T*>(norm.normed) + row * norm.normed_pitch + at;
+    if (norm.sums == nullptr) {
+      const T* const scaled = reinterpret_cast<const T*>(&own);
+      float to[8];
 #pragma unroll
-  for (int i = 0; i < 4; i++) to[i] = x[i] * scale * w[i];
-  if (norm.sum != nullptr) store<4>(norm.sum + static_cast<long long>(row) * norm.sum_pitch + 4 * thread, x);
-  store<4>(normed + 4 * thread, to);
-}
+      for (int i = 0; i < 8; i++) to[i] = to_float(scaled[i]) * scale;
+      store<8>(normed, to);
+      return;
+    }
+    const float x[4] = {own.x, own.y, own.z, own.w};
+    float to[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) to[i] = x[i] * scale * to_float(weight.at[i]);
+    if (norm.sum != nullptr) store<4>(norm.sum + row * norm.sum_pitch + at, x);
+    store<4>(normed, to);
+  }
+};

@@ -39,7 +39,7 @@ struct SsdDeferred {
   float low, high;
   /// A block asks for the state of the block so many further on, that it is on its way when that one begins. The size is the kernel's own.
   int ahead, d_state;
-  /// Of ssd_kept: whether states, kept tokens and parameters may be read before the kernel before has ended.
+  /// Of ssd_kept: how many blocks have time to read states, kept tokens and parameters before the kernel before has ended; 0 where none may.
   int early, unused;
 };
 

@@ -70,7 +70,7 @@ __device__ __forceinline__ float sum_of_eight(float (&x)[8]) {
 /// All tokens go into a warp's states, from `lines` to `state`: decay h + x' B, where x' = weight x is the sum of three numbers of 16 bits.
 /// `x_of(s, channel)`: of token s, as a float. Lane s has token s's weight.
 template <typename T, int N, typename X>
-__device__ __forceinline__ void fold(T* state, const T* lines, T* of_B, float weight, float decay, X x_of) {
+__device__ __forceinline__ void fold(T* state, const T* lines, T* of_B, int kept, float weight, float decay, X x_of) {
   constexpr int TILES = kWarpChannels / 16;
   const int lane = threadIdx.x % 32, line = lane / 4, pair = lane % 4;
   HalfA parts[TILES][3];
@@ -103,7 +103,7 @@ __device__ __forceinline__ void fold(T* state, const T* lines, T* of_B, float we
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           const int s = 2 * pair + 8 * i + e;
-          word |= static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(swizzled<T, N>(of_B, s, 4 * u + line / 2) + 2 * t + line % 2)) << 16 * e;
+          word |= static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(swizzled<T, N>(of_B, s + 1 < kept ? s : kMostKept, 4 * u + line / 2) + 2 * t + line % 2)) << 16 * e;
         }
         B[t].at[i] = word;
       }
@@ -136,7 +136,7 @@ template <typename T, int N>
 __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* norm = nullptr) {
   constexpr int VECTORS = N / 8;
   __shared__ __align__(128) T states[kKeptChannels * N];
-  __shared__ __align__(128) T of_B[kMostKept * N];
+  __shared__ __align__(128) T of_B[(kMostKept + 1) * N];
   __shared__ __align__(16) T of_C[N];
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, b = blockIdx.y;
   const int width = p.heads * p.head_dim, block = blockIdx.x * kKeptChannels, first = block + warp * kWarpChannels;
@@ -146,6 +146,7 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   T* const state = static_cast<T*>(p.state) + (static_cast<long long>(b) * width + first) * N;
   T* const own_state = states + warp * kWarpChannels * N;
   const auto place = [&](int s) { return static_cast<long long>(b) * p.kept + s; };
+  const bool soon = static_cast<int>(b * gridDim.x + blockIdx.x) < p.early;
   let_next_start();
   if (!p.early) {
     if (lane == 0) prefetch_row(state, kWarpChannels * N * static_cast<int>(sizeof(T)));
@@ -153,48 +154,65 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   }
   __shared__ BulkCopy copy;
   copy.start(states, static_cast<const T*>(p.state) + (static_cast<long long>(b) * width + block) * N, kKeptChannels * N * static_cast<int>(sizeof(T)));
-  // All places are read, whatever they hold, and also where another block writes this token's: how many of them count is known later.
-  constexpr int EACH = kMostKept * VECTORS / kKeptThreads;
-  Vector<T, 8> lines[EACH];
+  // All places are read, whatever they hold, and also where another block writes this token's: how many of them count is known later. None
+  // goes by way of registers: what waits for the kernel before waits for such first.
 #pragma unroll
-  for (int i = 0; i < EACH; i++) {
-    const int s = min((kKeptThreads * i + thread) / VECTORS, p.kept - 1);
-    const T* const from = static_cast<const T*>(p.kept_B) + (place(s) * p.groups + group) * N + thread % VECTORS * 8;
-    lines[i] = *reinterpret_cast<const Vector<T, 8>*>(from);
+  for (int i = 0; i < kMostKept * VECTORS / kKeptThreads; i++) {
+    const int at = kKeptThreads * i + thread, s = at / VECTORS, vector = at % VECTORS;
+    const T* const from = static_cast<const T*>(p.kept_B) + (place(min(s, p.kept - 1)) * p.groups + group) * N + vector * 8;
+    copy_16(swizzled<T, N>(of_B, s, vector), from, 16);
   }
+  close_copies();
+  if (!soon && thread < p.kept) prefetch_row(static_cast<const T*>(p.kept_x) + place(thread) * width + block, kKeptChannels * static_cast<int>(sizeof(T)));
+  // Where the token will be: whatever can be known before it is there.
+  const bool has_line = thread / VECTORS < 2;
+  const T* const line_at = (thread < VECTORS ? static_cast<const T*>(p.B) + static_cast<long long>(b) * p.B_pitch
+                                             : static_cast<const T*>(p.C) + static_cast<long long>(b) * p.C_pitch) +
+                           group * N + thread % VECTORS * 8;
+  const T* const x_at = static_cast<const T*>(p.x) + static_cast<long long>(b) * p.x_pitch + channel;
+  const T* const z_at = norm ? static_cast<const T*>(norm->z) + static_cast<long long>(b) * norm->z_pitch + channel : nullptr;
+  const T* const step_at = static_cast<const T*>(p.dt) + static_cast<long long>(b) * p.dt_pitch + head;
+  // A place is so much further than the one before. B is a group's: one of its blocks keeps it.
+  T* const kept_x_at = static_cast<T*>(p.kept_x) + place(0) * width + channel;
+  float* const kept_step_at = first % p.head_dim == 0 ? p.kept_steps + place(0) * p.heads + head : nullptr;
+  T* const kept_B_at = block == group * (p.heads / p.groups) * p.head_dim && thread < VECTORS ? static_cast<T*>(p.kept_B) + (place(0) * p.groups + group) * N + 8 * thread : nullptr;
+  T* const y_at = static_cast<T*>(p.y) + static_cast<long long>(b) * p.y_pitch + channel;
+  // In blocks that begin late what waits for the kernel before would first wait for these.
   Vector<T, 8> x[kMostKept / 8];
+  float kept_step, A, D, bias;
+  const auto read_kept = [&] {
 #pragma unroll
-  for (int i = 0; i < kMostKept / 8; i++)
-    x[i] = *reinterpret_cast<const Vector<T, 8>*>(static_cast<const T*>(p.kept_x) + place(min(line + 8 * i, p.kept - 1)) * width + eight);
-  const float kept_step = p.kept_steps[place(min(lane, p.kept - 1)) * p.heads + head];
-  const float A = p.A[head], D = p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f, bias = p.bias ? p.bias[head] : 0.0f;
+    for (int i = 0; i < kMostKept / 8; i++)
+      x[i] = *reinterpret_cast<const Vector<T, 8>*>(static_cast<const T*>(p.kept_x) + place(min(line + 8 * i, p.kept - 1)) * width + eight);
+    kept_step = p.kept_steps[place(min(lane, p.kept - 1)) * p.heads + head];
+    A = p.A[head];
+    D = p.D ? p.D[p.D_by_channel ? channel : head] : 0.0f;
+    bias = p.bias ? p.bias[head] : 0.0f;
+  };
+  if (soon) read_kept();
   if (p.early) {
     if (norm && lane == 0) prefetch(static_cast<const T*>(norm->weight) + channel);
     wait_for_previous();
   }
   // What the token brings.
   const int counted = *p.count;
-  const Vector<T, 8> own_line =
-      *reinterpret_cast<const Vector<T, 8>*>(static_cast<const T*>(p.B) + static_cast<long long>(b) * p.B_pitch + group * N + thread % VECTORS * 8);
-  Vector<T, 8> own_C;
-  if (thread < VECTORS)
-    own_C = *reinterpret_cast<const Vector<T, 8>*>(static_cast<const T*>(p.C) + static_cast<long long>(b) * p.C_pitch + group * N + 8 * thread);
-  const T own = static_cast<const T*>(p.x)[static_cast<long long>(b) * p.x_pitch + channel];
-  const float gate = norm ? to_float(static_cast<const T*>(norm->z)[static_cast<long long>(b) * norm->z_pitch + channel]) : 0.0f;
+  Vector<T, 8> own_line;
+  if (has_line) own_line = *reinterpret_cast<const Vector<T, 8>*>(line_at);
+  const T own = *x_at;
+  const float gate = norm ? to_float(*z_at) : 0.0f;
   const float norm_weight = norm ? to_float(static_cast<const T*>(norm->weight)[channel]) : 0.0f;
-  float step = to_float(static_cast<const T*>(p.dt)[static_cast<long long>(b) * p.dt_pitch + head]) + bias;
-  const int held = counted % p.kept, tokens = held + 1;
-  if (thread < VECTORS) *reinterpret_cast<Vector<T, 8>*>(of_C + 8 * thread) = own_C;
-#pragma unroll
-  for (int i = 0; i < EACH; i++) {
-    const int at = kKeptThreads * i + thread, s = at / VECTORS;
-    uint4* const to = reinterpret_cast<uint4*>(swizzled<T, N>(of_B, s, at % VECTORS));
-    *to = s < held ? *reinterpret_cast<const uint4*>(&lines[i]) : s == held ? *reinterpret_cast<const uint4*>(&own_line) : make_uint4(0, 0, 0, 0);
-  }
+  const T own_step = *step_at;
+  if (!soon) read_kept();
+  float step = to_float(own_step) + bias;
+  const int held = p.kept == kMostKept ? counted % kMostKept : counted % p.kept, tokens = held + 1;
+  if (has_line) *reinterpret_cast<Vector<T, 8>*>(thread < VECTORS ? swizzled<T, N>(of_B, kMostKept, thread) : of_C + 8 * (thread - VECTORS)) = own_line;
+  // What lies in places that do not count yet is of no consequence.
+  const auto line_of = [&](int s) { return s == held ? kMostKept : s; };
   step = step_of(p, step);
-  if (lane == held && first % p.head_dim == 0) p.kept_steps[place(held) * p.heads + head] = step;
+  if (lane == held && kept_step_at != nullptr) kept_step_at[held * p.heads] = step;
   step = lane < held ? kept_step : lane == held ? step : 0.0f;
   const auto [weight, decay] = decays_of(step, A);
+  wait_copies<0>();
   __syncthreads();
 
   Eight C[N / 32];
@@ -202,7 +220,7 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
 #pragma unroll
   for (int u = 0; u < N / 32; u++) {
     C[u] = *reinterpret_cast<const Eight*>(of_C + 8 * vector_at(u));
-    const auto B_of = [&](int s) { return *reinterpret_cast<const Eight*>(swizzled<T, N>(of_B, s, vector_at(u))); };
+    const auto B_of = [&](int s) { return *reinterpret_cast<const Eight*>(swizzled<T, N>(of_B, line_of(s), vector_at(u))); };
     multiply_lines<T>(sums[u % 2], B_of(lane / 4), B_of(lane / 4 + 8), C[u]);
   }
 #pragma unroll
@@ -220,12 +238,8 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   }
   const float last = __shfl_sync(kFullMask, weight, held) * __shfl_sync(kFullMask, of_line(sums[0], held >= 8), held % 8 * 4);
   float y = fmaf(last + D, to_float(own), sum_of_eight(ys));
-  static_cast<T*>(p.kept_x)[place(held) * width + channel] = own;
-  // B is a group's: one of its blocks keeps it.
-  if (block == group * (p.heads / p.groups) * p.head_dim && thread < VECTORS) {
-    *reinterpret_cast<Vector<T, 8>*>(static_cast<T*>(p.kept_B) + (place(held) * p.groups + group) * N + 8 * thread) =
-        *reinterpret_cast<const Vector<T, 8>*>(swizzled<T, N>(of_B, held, thread));
-  }
+  kept_x_at[held * width] = own;
+  if (kept_B_at != nullptr) *reinterpret_cast<Vector<T, 8>*>(kept_B_at + held * p.groups * N) = own_line;
 
   copy.wait();
   float old[2][4] = {};
@@ -240,7 +254,7 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   y = fmaf(decay, lane & 2 ? of_line(old[1], further) : of_line(old[0], further), y);
   if (p.z) y *= silu(to_float(static_cast<const T*>(p.z)[static_cast<long long>(b) * p.z_pitch + channel]));
   const T rounded = from_float<T>(y);
-  static_cast<T*>(p.y)[static_cast<long long>(b) * p.y_pitch + channel] = rounded;
+  *y_at = rounded;
   if (norm) {
     __shared__ float squares[kKeptThreads / 32];
     const float gated = to_float(rounded) * quick_silu(gate);
@@ -255,7 +269,7 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   }
   if (tokens < p.kept) return;
   const T* const row_x = static_cast<const T*>(p.x) + static_cast<long long>(b) * p.x_pitch + first;
-  fold<T, N>(state, own_state, of_B, weight, decay, [&](int s, int at) {
+  fold<T, N>(state, own_state, of_B, p.kept, weight, decay, [&](int s, int at) {
     return s < held ? to_float(static_cast<const T*>(p.kept_x)[place(s) * width + first + at]) : s == held ? to_float(row_x[at]) : 0.0f;
   });
 }

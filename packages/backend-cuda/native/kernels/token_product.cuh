@@ -23,6 +23,25 @@ __device__ __forceinline__ float write_product(const Product& p, int row, int co
   return to_float(*to = from_float<T>(p.accumulate ? to_float(*to) + x : x));
 }
 
+/// Elements of a column, of rows that are `step` apart, where is_own(i): x becomes what is written. None waits for another.
+template <typename T, int COUNT, typename Own>
+__device__ __forceinline__ void write_products(const Product& p, int row, int step, int column, float (&x)[COUNT], Own is_own) {
+  if (p.out_f32 || p.accumulate) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+      if (is_own(i)) x[i] = write_product<T>(p, row + i * step, column, x[i]);
+    return;
+  }
+  T* const to = static_cast<T*>(p.out) + static_cast<long long>(row) * p.out_pitch + column;
+  const long long pitch = static_cast<long long>(step) * p.out_pitch;
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) {
+    const T rounded = from_float<T>(x[i]);
+    if (is_own(i)) to[i * pitch] = rounded;
+    x[i] = to_float(rounded);
+  }
+}
+
 /// An element of a (m, k) b', where b (n, k) has contiguous rows and k is a multiple of 8; lines are aligned to 16 bytes. One sum, in order.
 template <typename T>
 __device__ __forceinline__ float shallow_dot(const Product& p, int row, int column) {

@@ -49,15 +49,22 @@ const FEW_ROWS = 8;
 const SOME_ROWS = 64;
 /** Most of k that a lane sums by itself. */
 const SHALLOW = 64;
-/** Columns of a block of `matmul_rows`, how many blocks of a cluster share k, and pieces of k that are on their way at a time. */
+/** Columns of a block of `matmul_rows`, and how many blocks of a cluster share k, in multiples of so many elements. */
 const TILE_COLUMNS = 32;
 const SPLIT = 4;
-const STAGES = 6;
-/** Elements of k of a piece; of `matmul_rows` twice as many where its warps share nothing else. */
-const DEEP = 64;
-/** Columns of a tile of `matmul_wide`, and pieces that are on their way at a time. */
+const SHARE = 64;
+/** Elements of k of a piece of it, and pieces that are on their way at a time. */
+const ROWS_DEEP = 128;
+const ROWS_STAGES = 4;
+/** Bytes of its sums, which come to lie where the pieces were; and what it declares itself, at most, of one block and of a cluster's. */
+const SUMS = 4 * 128 * 40;
+const DECLARED = { one: 2048, ofCluster: 12288 };
+/** Columns of a tile of `matmul_wide`, elements of k of a piece, and pieces that are on their way at a time. */
 const WIDE_COLUMNS = 128;
+const DEEP = 64;
 const WIDE_STAGES = 5;
+/** Blocks to a multiprocessor up to which no two of a cluster's kind share one: fewer places than that are left to clusters. */
+const ALONE = 0.75;
 /** Blocks to a multiprocessor up to which those that share one take little longer than the others, where it has room for two. */
 const CROWDED = 1.5;
 /** From here on blocks may be a cluster. */
@@ -121,7 +128,10 @@ interface RowsPlan {
   readonly shared: number;
 }
 
-type RowsDevice = Pick<DeviceProperties, "multiprocessors" | "computeCapability" | "sharedPerMultiprocessor">;
+type RowsDevice = Pick<
+  DeviceProperties,
+  "multiprocessors" | "computeCapability" | "sharedPerMultiprocessor" | "sharedPerBlock"
+>;
 
 /**
  * How the kernel for some rows is cut; "shallow" where k is so short that an element is the work of a lane. Undefined where it is not for
@@ -130,21 +140,26 @@ type RowsDevice = Pick<DeviceProperties, "multiprocessors" | "computeCapability"
 export function rowsPlan(product: Product, device: RowsDevice): RowsPlan | "shallow" | undefined {
   if (!isOfSomeRows(product)) return undefined;
   const { a, m, n, k } = product;
-  const { multiprocessors, computeCapability, sharedPerMultiprocessor } = device;
+  const { multiprocessors, computeCapability, sharedPerMultiprocessor, sharedPerBlock } = device;
   if (k <= SHALLOW) return "shallow";
   if (a.view.dtype === "f32") return undefined;
-  // Of few columns several blocks share k, so that the whole device reads.
   const tiles = Math.ceil(n / TILE_COLUMNS);
-  const shares = computeCapability >= CLUSTERS && n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors;
   const tall = m <= 16 ? 1 : m <= 32 ? 2 : 4;
-  const deep = tall === 1 && !shares ? 2 * DEEP : DEEP;
-  const pieces = Math.ceil(k / (shares ? SPLIT : 1) / deep);
-  const ring = 2 * Math.min(pieces, STAGES) * deep * (16 * tall + TILE_COLUMNS);
-  // Where the ring was the warps' sums come to lie, in lines of 40.
-  const shared = Math.max(ring, 4 * 128 * 40);
-  // The kernel declares some bytes itself, and the system keeps some.
-  const most = 2 * (shared + 2048) <= sharedPerMultiprocessor ? CROWDED : 1;
-  return tiles > most * multiprocessors ? undefined : { tall, split: shares ? SPLIT : 1, shared };
+  const ringOf = (deep: number) =>
+    2 * ROWS_DEEP * (16 * tall + TILE_COLUMNS) * Math.min(Math.ceil(deep / ROWS_DEEP), ROWS_STAGES);
+  // Of few columns several blocks share k, so that the whole device reads.
+  const part = ringOf(Math.ceil(k / SPLIT / SHARE) * SHARE);
+  const hasClusters = computeCapability >= CLUSTERS && part + DECLARED.ofCluster <= sharedPerBlock;
+  if (hasClusters && n < 2048 && k >= 512 && tiles * SPLIT <= multiprocessors) {
+    // Where the kernel before ends here and there, blocks would crowd there, and those of the next kernel elsewhere.
+    const alone = tiles * SPLIT <= ALONE * multiprocessors ? sharedPerMultiprocessor / 2 : 0;
+    return { tall, split: SPLIT, shared: Math.max(part, alone) };
+  }
+  const shared = Math.max(ringOf(k), SUMS);
+  const most = 2 * (shared + DECLARED.one) <= sharedPerMultiprocessor ? CROWDED : 1;
+  return tiles > most * multiprocessors || shared + DECLARED.one > sharedPerBlock
+    ? undefined
+    : { tall, split: 1, shared };
 }
 
 interface WidePlan {

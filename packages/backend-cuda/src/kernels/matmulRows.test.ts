@@ -19,6 +19,10 @@ const sizes = [
   [33, 1536, 768],
   [64, 768, 3352],
   [64, 1536, 768],
+  [64, 1024, 4384],
+  // Of a cluster's four blocks one has nothing of k.
+  [64, 520, 96],
+  [20, 2048, 1024],
   [64, 8, 2056],
   [10, 64, 40],
   [33, 72, 56],
@@ -68,8 +72,10 @@ describe.skipIf(!availability.available)("products of some rows", () => {
             worstAdded = Math.max(worstAdded, Math.abs(added[at] - b[at] - sum) / (size + Math.abs(b[at])));
           }
         }
-        expect(worst).toBeLessThan(2e-6);
-        expect(worstAdded).toBeLessThan(2e-6);
+        // Tensor cores cut off what they add 16 products to: by up to 2^-23 each time, half of that on the average.
+        const most = Math.max(2e-6, (k / 16 + 8) * 2 ** -24);
+        expect(worst).toBeLessThan(most);
+        expect(worstAdded).toBeLessThan(most);
         expect(worstShort).toBeLessThan(dtype === "bf16" ? 2 ** -8 : 2 ** -11);
         for (const tensor of [wide, weight, before, out, rounded]) tensor.dispose();
       });

@@ -117,12 +117,16 @@ describe("matrix products", () => {
   it("of some rows are cut by rows and k, in 16 bits, and by elements where k is short", () => {
     const plan = (...sizes: Parameters<typeof product>) => rowsPlan(product(...sizes), hopper);
     expect(plan(8, 768, 1536)).toBeUndefined();
-    expect(plan(9, 768, 1536)).toEqual({ tall: 1, split: 4, shared: 6 * 48 * 64 * 2 });
-    expect(plan(17, 3352, 768)).toEqual({ tall: 2, split: 1, shared: 6 * 64 * 64 * 2 });
-    expect(plan(9, 3352, 768)).toEqual({ tall: 1, split: 1, shared: 6 * 48 * 128 * 2 });
-    expect(plan(64, 80, 1536)).toEqual({ tall: 4, split: 4, shared: 6 * 96 * 64 * 2 });
+    // A third of the multiprocessors, and no two blocks to one.
+    const half = hopper.sharedPerMultiprocessor / 2;
+    expect(plan(9, 768, 1536)).toEqual({ tall: 1, split: 4, shared: half });
+    expect(plan(64, 80, 1536)).toEqual({ tall: 4, split: 4, shared: half });
+    expect(plan(64, 1024, 2048)).toEqual({ tall: 4, split: 4, shared: 4 * 96 * 128 * 2 });
+    expect(plan(64, 1056, 544)).toEqual({ tall: 4, split: 4, shared: 2 * 96 * 128 * 2 });
+    expect(plan(17, 3352, 768)).toEqual({ tall: 2, split: 1, shared: 4 * 64 * 128 * 2 });
+    expect(plan(9, 3352, 768)).toEqual({ tall: 1, split: 1, shared: 4 * 48 * 128 * 2 });
     // As much as the sums want.
-    expect(plan(17, 768, 512)).toEqual({ tall: 2, split: 4, shared: 20480 });
+    expect(plan(17, 3352, 128)).toEqual({ tall: 2, split: 1, shared: 20480 });
     expect(plan(64, 1536, 48)).toBe("shallow");
     expect(plan(9, 1536, 64, "f32")).toBe("shallow");
     expect(plan(65, 768, 1536)).toBeUndefined();
@@ -135,13 +139,19 @@ describe("matrix products", () => {
   });
 
   it("of some rows are not shared out over clusters, or crowded, where a device has no room for that", () => {
-    const small = { multiprocessors: 132, computeCapability: 89, sharedPerMultiprocessor: 102400 };
+    const small = {
+      multiprocessors: 132,
+      computeCapability: 89,
+      sharedPerMultiprocessor: 102400,
+      sharedPerBlock: 101376,
+    };
     expect(rowsPlan(product(64, 768, 1536), small)).toMatchObject({ split: 1 });
     expect(rowsPlan(product(64, 4224, 1024), small)).toMatchObject({ split: 1 });
     expect(rowsPlan(product(64, 4384, 1024), small)).toBeUndefined();
-    expect(rowsPlan(product(64, 1024, 2048), { ...small, computeCapability: 90, multiprocessors: 108 })).toMatchObject({
-      split: 1,
-    });
+    expect(rowsPlan(product(64, 1024, 2048), { ...hopper, multiprocessors: 108 })).toMatchObject({ split: 1 });
+    // With clusters, and little shared memory: what is sent to a block has no room beside four pieces.
+    expect(rowsPlan(product(64, 768, 2048), { ...small, computeCapability: 120 })).toMatchObject({ split: 1 });
+    expect(rowsPlan(product(64, 768, 1536), { ...small, computeCapability: 120 })).toMatchObject({ split: 4 });
   });
 
   it("of some rows and very many columns keep the rows, where they fit into shared memory", () => {

@@ -33,6 +33,8 @@ const RESIDENT_THREADS = 1024;
 /** Channels of a block, and of each of its warps, that takes its products to tensor cores: native/kernels/ssd_kept.cuh. */
 const KEPT_CHANNELS = 128;
 const WARP_CHANNELS = 32;
+/** Such blocks to a multiprocessor that find room beside the product before them, about. */
+const BESIDE = 3;
 
 /** Channels that a block takes: heads of one group, or a part of one head. Undefined where the kernel does not take the sizes. */
 function channelsOf({ heads, headDim, groups, dState }: SsdShape): number | undefined {
@@ -111,7 +113,7 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
         beside: true,
       };
       const read = [inputs.initialState, inputs.keptX, inputs.keptB, inputs.keptSteps, A, D, dtBias];
-      const early = read.every((view) => view === undefined || context.isUntouched(view));
+      const untouched = read.every((view) => view === undefined || context.isUntouched(view));
       context.launch({
         ...launch,
         ...products,
@@ -126,7 +128,7 @@ export const ssdDeferredKernels = (context: KernelContext): Pick<Kernels, "ssdDe
           f32(dtLimit[0]),
           f32(dtLimit[1]),
           ...last,
-          i32(early),
+          i32(untouched ? BESIDE * context.device.multiprocessors : 0),
           i32(0),
         ],
       });
