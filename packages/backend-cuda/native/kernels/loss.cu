@@ -174,8 +174,22 @@ __device__ __forceinline__ uint32_t greatest_reaching(float wanted, int width, f
   return key;
 }
 
-/// A block of 1024 threads to a row, which lies in shared memory where it fits (`cached`); thread i has the i-th run of classes, so
-/// that running sums go in the order of classes.
+/// The first of this thread's share of a row, as row_mass<V> has it, that is `top`; `width` where none is.
+template <int V, typename T>
+__device__ __forceinline__ int first_of(const T* row, int width, float top) {
+  int first = width;
+#pragma unroll 4
+  for (int c = threadIdx.x * V; c < width; c += blockDim.x * V) {
+    float x[V];
+    load<V>(row + c, x);
+#pragma unroll
+    for (int i = 0; i < V; i++) first = x[i] == top ? min(first, c + i) : first;
+  }
+  return first;
+}
+
+/// A block of 1024 threads to a row, which lies in shared memory where it fits and is drawn from (`cached`); thread i has the i-th run of classes,
+/// so that running sums go in the order of classes.
 template <typename T>
 __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, const i32* positions, i32* tokens,
                                            float* logprobs, int width, long long pitch, SampleOptions options, int cached,
@@ -208,9 +222,8 @@ __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, con
     __syncthreads();
     own_mass = vectors ? row_mass<4>(cache, width) : row_mass<1>(cache, width);
   } else {
-    own_mass = row_mass<1>(row, width);
+    own_mass = vectors ? row_mass<V>(row, width) : row_mass<1>(row, width);
   }
-  const auto logit = [&](int c) { return cached ? cache[c] : to_float(row[c]); };
   const Mass m = block_mass(own_mass, mass_scratch);
   const float log_sum = logf(m.sum);
   // NaN and infinities: nothing to draw from.
@@ -222,9 +235,7 @@ __device__ __forceinline__ void sample_row(const T* logits, const i32* keys, con
     return;
   }
   if (options.temperature == 0.0f) {
-    int first = width;
-    for (int c = threadIdx.x; c < width; c += 1024) first = logit(c) == m.top ? min(first, c) : first;
-    if (first < width) atomicMin(&chosen, first);
+    if (own_mass.top == m.top) atomicMin(&chosen, vectors ? first_of<V>(row, width, m.top) : first_of<1>(row, width, m.top));
     __syncthreads();
     if (threadIdx.x == 0) {
       tokens[r] = chosen;

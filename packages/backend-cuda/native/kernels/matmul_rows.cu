@@ -106,6 +106,65 @@ struct RowsOwn {
   }
 };
 
+/// The convolution of a thread's elements: what it needs is on its way before the sums, in the form in which it lies in memory.
+template <typename T, typename Own>
+struct RowsConvolution {
+  ConvFilter<T> filter;
+  float4 past[Own::kEach];
+  int channel;
+  bool convolves;
+
+  __device__ __forceinline__ RowsConvolution(const RowsProduct& all, const Own& own) : channel(own.column - all.column) {
+    convolves = own.column < own.n && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
+  }
+  __device__ __forceinline__ void read(const ConvStep& conv, const Own& own) {
+    if (!convolves) return;
+    filter.load(conv, channel);
+#pragma unroll
+    for (int e = 0; e < Own::kEach; e++) past[e] = own.is_row(e) ? conv_past(conv, own.row(e), channel) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  }
+  __device__ __forceinline__ void finish(const ConvStep& conv, const Own& own, const float (&x)[Own::kEach]) const {
+    if (!convolves) return;
+    float y[Own::kEach];
+#pragma unroll
+    for (int e = 0; e < Own::kEach; e++) y[e] = filter.output(past[e], x[e]);
+    if (conv.conv.silu) {
+#pragma unroll
+      for (int e = 0; e < Own::kEach; e++) y[e] = quick_silu(y[e]);
+    }
+#pragma unroll
+    for (int e = 0; e < Own::kEach; e++)
+      if (own.is_row(e)) filter.write(conv, own.row(e), channel, past[e], x[e], y[e]);
+  }
+};
+
+/// The residual stream that a thread's elements are added to, and the first half of a norm of it.
+template <typename T, typename Own>
+struct RowsStream {
+  float old[Own::kEach];
+  T weight{};
+
+  __device__ __forceinline__ void read(const RowsAdd& add, const Own& own) {
+    if (own.column < own.n) weight = static_cast<const T*>(add.weight)[own.column];
+#pragma unroll
+    for (int e = 0; e < Own::kEach; e++) old[e] = own.is(e) ? read_early(add.x + static_cast<long long>(own.row(e)) * add.x_pitch + own.column) : 0.0f;
+  }
+  __device__ __forceinline__ void finish(const RowsAdd& add, const Own& own, const float (&x)[Own::kEach], int tile, int tiles) const {
+#pragma unroll
+    for (int e = 0; e < Own::kEach; e++) {
+      const long long at = static_cast<long long>(own.row(e)) * own.n + own.column;
+      const float y = old[e] + x[e];
+      if (own.is(e)) {
+        add.sums[at] = y;
+        static_cast<T*>(add.scaled)[at] = from_float<T>(y * to_float(weight));
+      }
+      // A warp has all columns of a row.
+      const float square = warp_sum(own.is(e) ? y * y : 0.0f);
+      if (threadIdx.x % 32 == 0 && own.is_row(e)) add.squares[own.row(e) * tiles + tile] = square;
+    }
+  }
+};
+
 /// out (m, n) = a (m, k) b', where b (n, k) has contiguous rows: up to 16 TALL rows, and PARTS blocks share k, so that little
 /// of a has to come to each once the kernel before has ended. All lines are aligned to 16 bytes and k is a multiple of 8. Dynamic shared memory:
 /// the ring, where sums come to lie in the end.
@@ -130,18 +189,7 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   using Ring = RowsRing<T, ROWS, COLUMNS, kRowsThreads, PARTS>;
   const Ring ring(p, memory, rank, tile, first);
   const bool normed = all.norm.squares != nullptr, adds = all.add.x != nullptr;
-  const int channel = own.column - all.column;
-  const bool convolves = own.column < p.n && all.conv.x != nullptr && channel >= 0 && channel < all.conv.conv.channels;
-  // What comes after the sums is on its way before them, in the form in which it lies in memory.
-  ConvFilter<T> filter;
-  float4 past[EACH];
-  const auto read_conv = [&] {
-    if (!convolves) return;
-    filter.load(all.conv, channel);
-#pragma unroll
-    for (int e = 0; e < EACH; e++) past[e] = own.is_row(e) ? conv_past(all.conv, own.row(e), channel) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  };
-
+  RowsConvolution<T, Own> convolution(all, own);
   if (all.early) {
 #pragma unroll
     for (int i = 0; i < kRingStages; i++)
@@ -158,7 +206,7 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
     }
   }
   if (adds && thread == 0) prefetch(static_cast<const T*>(all.add.weight) + first);
-  if (all.conv.conv.early) read_conv();
+  if (all.conv.conv.early) convolution.read(all.conv, own);
   wait_for_previous();
 #pragma unroll
   for (int i = 0; i < kRingStages; i++) {
@@ -170,14 +218,9 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
   }
   // Not before: what the next one asks for would come first.
   let_next_start();
-  if (!all.conv.conv.early) read_conv();
-  float old[EACH];
-  T weight{};
-  if (adds) {
-    if (own.column < p.n) weight = static_cast<const T*>(all.add.weight)[own.column];
-#pragma unroll
-    for (int e = 0; e < EACH; e++) old[e] = own.is(e) ? read_early(all.add.x + static_cast<long long>(own.row(e)) * all.add.x_pitch + own.column) : 0.0f;
-  }
+  if (!all.conv.conv.early) convolution.read(all.conv, own);
+  RowsStream<T, Own> stream;
+  if (adds) stream.read(all.add, own);
   // The norm's own rows are shared out among all blocks.
   RowSquares squares;
   UnnormedRow<T> unnormed;
@@ -233,32 +276,8 @@ __device__ __forceinline__ void rows_product(const RowsProduct& all) {
     for (int e = 0; e < EACH; e++) x[e] *= scales[min(own.row(e), ROWS - 1)];
   }
   write_products<T>(p, own.first, Own::kStep, own.column, x, [&](int e) { return own.is(e); });
-  if (convolves) {
-    float y[EACH];
-#pragma unroll
-    for (int e = 0; e < EACH; e++) y[e] = filter.output(past[e], x[e]);
-    if (all.conv.conv.silu) {
-#pragma unroll
-      for (int e = 0; e < EACH; e++) y[e] = quick_silu(y[e]);
-    }
-#pragma unroll
-    for (int e = 0; e < EACH; e++)
-      if (own.is_row(e)) filter.write(all.conv, own.row(e), channel, past[e], x[e], y[e]);
-  }
-  if (adds) {
-#pragma unroll
-    for (int e = 0; e < EACH; e++) {
-      const long long at = static_cast<long long>(own.row(e)) * p.n + own.column;
-      const float y = old[e] + x[e];
-      if (own.is(e)) {
-        all.add.sums[at] = y;
-        static_cast<T*>(all.add.scaled)[at] = from_float<T>(y * to_float(weight));
-      }
-      // A warp has all columns of a row.
-      const float square = warp_sum(own.is(e) ? y * y : 0.0f);
-      if (lane == 0 && own.is_row(e)) all.add.squares[own.row(e) * tiles + tile] = square;
-    }
-  }
+  convolution.finish(all.conv, own, x);
+  if (adds) stream.finish(all.add, own, x, tile, tiles);
   if (normed) {
     for (int row = unit; row < p.m; row += gridDim.x) {
       if (row != unit) unnormed.read(all.norm, p.a, row, p.a_pitch, p.k);

@@ -49,7 +49,8 @@ export const lossKernels = (
   sample: ({ logits, keys, positions }, { tokens, logprobs }, { temperature, topK, topP, minP }) => {
     const [rows, width] = logits.shape;
     const bytes = 4 * width;
-    const cached = bytes + SAMPLE_SCRATCH <= context.device.sharedPerBlock;
+    // The greatest is found as the row comes: it is read once.
+    const cached = temperature !== 0 && bytes + SAMPLE_SCRATCH <= context.device.sharedPerBlock;
     context.launch({
       kernel: `sample_${logits.dtype}`,
       grid: rows,
