@@ -35,9 +35,12 @@ struct RowsRing {
     own_k = begin + thread % kVectors * 8;
     own_b = static_cast<const T*>(p.b) + static_cast<long long>(first) * p.b_pitch;
 #pragma unroll
-    for (int i = 0; i < kLinesA; i++) a_lines[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(own_line + kStep * i, p.m - 1)) * p.a_pitch + own_k;
+    for (int i = 0; i < kLinesA; i++) {
+      a_lines[i] = static_cast<const T*>(p.a) + static_cast<long long>(min(own_line + kStep * i, p.m - 1)) * p.a_pitch + own_k;
+    }
 #pragma unroll
-    for (int i = 0; i < kLinesB; i++) b_lines[i] = own_b + static_cast<long long>(min(own_line + kStep * i, p.n - 1 - first)) * p.b_pitch + own_k;
+    for (int i = 0; i < kLinesB; i++)
+      b_lines[i] = own_b + static_cast<long long>(min(own_line + kStep * i, p.n - 1 - first)) * p.b_pitch + own_k;
     own_place = place(memory, own_line, thread % kVectors);
   }
 
@@ -55,7 +58,9 @@ struct RowsRing {
     const int shifted = piece + turn, at = (shifted < pieces ? shifted : shifted - pieces) * kRingDeep;
     const bool there = own_k + at < end;
 #pragma unroll
-    for (int i = 0; i < COUNT; i++)
-      if (MOST % kStep == 0 || own_line + kStep * i < MOST) copy_16(own_place + place + kStep * i * kHalf, lines[i] + (there ? at : 0), there ? 16 : 0);
+    for (int i = 0; i < COUNT; i++) {
+      if (MOST % kStep != 0 && own_line + kStep * i >= MOST) continue;
+      copy_16(own_place + place + kStep * i * kHalf, lines[i] + (there ? at : 0), there ? 16 : 0);
+    }
   }
 };

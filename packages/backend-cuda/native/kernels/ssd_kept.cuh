@@ -68,7 +68,7 @@ __device__ __forceinline__ float sum_of_eight(float (&x)[8]) {
 }
 
 /// All tokens go into a warp's states, from `lines` to `state`: decay h + x' B, where x' = weight x is the sum of three numbers of 16 bits.
-/// `x_of(s, channel)`: of token s, as a float. Lane s has token s's weight.
+/// `x_of(s, channel)`: of token s, as a float. Lane s has token s's weight. The last token's B lies in place kMostKept.
 template <typename T, int N, typename X>
 __device__ __forceinline__ void fold(T* state, const T* lines, T* of_B, int kept, float weight, float decay, X x_of) {
   constexpr int TILES = kWarpChannels / 16;
@@ -103,7 +103,8 @@ __device__ __forceinline__ void fold(T* state, const T* lines, T* of_B, int kept
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           const int s = 2 * pair + 8 * i + e;
-          word |= static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(swizzled<T, N>(of_B, s + 1 < kept ? s : kMostKept, 4 * u + line / 2) + 2 * t + line % 2)) << 16 * e;
+          const T* const vector = swizzled<T, N>(of_B, s + 1 < kept ? s : kMostKept, 4 * u + line / 2);
+          word |= static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(vector + 2 * t + line % 2)) << 16 * e;
         }
         B[t].at[i] = word;
       }
@@ -153,7 +154,8 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
     wait_for_previous();
   }
   __shared__ BulkCopy copy;
-  copy.start(states, static_cast<const T*>(p.state) + (static_cast<long long>(b) * width + block) * N, kKeptChannels * N * static_cast<int>(sizeof(T)));
+  const T* const of_block = static_cast<const T*>(p.state) + (static_cast<long long>(b) * width + block) * N;
+  copy.start(states, of_block, kKeptChannels * N * static_cast<int>(sizeof(T)));
   // All places are read, whatever they hold, and also where another block writes this token's: how many of them count is known later. None
   // goes by way of registers: what waits for the kernel before waits for such first.
 #pragma unroll
@@ -163,7 +165,9 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
     copy_16(swizzled<T, N>(of_B, s, vector), from, 16);
   }
   close_copies();
-  if (!soon && thread < p.kept) prefetch_row(static_cast<const T*>(p.kept_x) + place(thread) * width + block, kKeptChannels * static_cast<int>(sizeof(T)));
+  if (!soon && thread < p.kept) {
+    prefetch_row(static_cast<const T*>(p.kept_x) + place(thread) * width + block, kKeptChannels * static_cast<int>(sizeof(T)));
+  }
   // Where the token will be: whatever can be known before it is there.
   const bool has_line = thread / VECTORS < 2;
   const T* const line_at = (thread < VECTORS ? static_cast<const T*>(p.B) + static_cast<long long>(b) * p.B_pitch
@@ -175,7 +179,8 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   // A place is so much further than the one before. B is a group's: one of its blocks keeps it.
   T* const kept_x_at = static_cast<T*>(p.kept_x) + place(0) * width + channel;
   float* const kept_step_at = first % p.head_dim == 0 ? p.kept_steps + place(0) * p.heads + head : nullptr;
-  T* const kept_B_at = block == group * (p.heads / p.groups) * p.head_dim && thread < VECTORS ? static_cast<T*>(p.kept_B) + (place(0) * p.groups + group) * N + 8 * thread : nullptr;
+  const bool keeps_B = block == group * (p.heads / p.groups) * p.head_dim && thread < VECTORS;
+  T* const kept_B_at = static_cast<T*>(p.kept_B) + (place(0) * p.groups + group) * N + thread % VECTORS * 8;
   T* const y_at = static_cast<T*>(p.y) + static_cast<long long>(b) * p.y_pitch + channel;
   // In blocks that begin late what waits for the kernel before would first wait for these.
   Vector<T, 8> x[kMostKept / 8];
@@ -205,7 +210,10 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   if (!soon) read_kept();
   float step = to_float(own_step) + bias;
   const int held = p.kept == kMostKept ? counted % kMostKept : counted % p.kept, tokens = held + 1;
-  if (has_line) *reinterpret_cast<Vector<T, 8>*>(thread < VECTORS ? swizzled<T, N>(of_B, kMostKept, thread) : of_C + 8 * (thread - VECTORS)) = own_line;
+  if (has_line) {
+    T* const to = thread < VECTORS ? swizzled<T, N>(of_B, kMostKept, thread) : of_C + 8 * (thread - VECTORS);
+    *reinterpret_cast<Vector<T, 8>*>(to) = own_line;
+  }
   // What lies in places that do not count yet is of no consequence.
   const auto line_of = [&](int s) { return s == held ? kMostKept : s; };
   step = step_of(p, step);
@@ -239,7 +247,7 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   const float last = __shfl_sync(kFullMask, weight, held) * __shfl_sync(kFullMask, of_line(sums[0], held >= 8), held % 8 * 4);
   float y = fmaf(last + D, to_float(own), sum_of_eight(ys));
   kept_x_at[held * width] = own;
-  if (kept_B_at != nullptr) *reinterpret_cast<Vector<T, 8>*>(kept_B_at + held * p.groups * N) = own_line;
+  if (keeps_B) *reinterpret_cast<Vector<T, 8>*>(kept_B_at + held * p.groups * N) = own_line;
 
   copy.wait();
   float old[2][4] = {};

@@ -33,8 +33,8 @@ const RESIDENT_THREADS = 1024;
 /** Channels of a block, and of each of its warps, that takes its products to tensor cores: native/kernels/ssd_kept.cuh. */
 const KEPT_CHANNELS = 128;
 const WARP_CHANNELS = 32;
-/** Such blocks to a multiprocessor that find room beside the product before them, about. */
-const BESIDE = 3;
+/** Such blocks to a multiprocessor that begin long before the product before them has ended, about: more find room, but begin late. */
+const BESIDE = 2;
 
 /** Channels that a block takes: heads of one group, or a part of one head. Undefined where the kernel does not take the sizes. */
 function channelsOf({ heads, headDim, groups, dState }: SsdShape): number | undefined {
