@@ -1,8 +1,8 @@
 // Layer: CUDA kernels. Blocks of a cluster that sum in part: each sends what it has to the block that finishes it, which waits until all has
-// come. Nobody reads what another block has, so nobody has to stay for others. Devices without clusters have no such kernels. Knows no layout.
+// come. Nobody reads what another block has, so nobody has to stay for others. On devices without clusters such a kernel traps. Knows no layout.
 #pragma once
 
-#include "copies.cuh"
+#include "arrival.cuh"
 
 // src/kernels/matmul.ts asks for clusters where devices have them.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -15,17 +15,12 @@ constexpr bool kClusters = false;
 
 /// Lies in shared memory, at the same place in all blocks of a cluster; for one use.
 struct Mailbox {
-  uint64_t barrier;
+  Arrival arrival;
 
   /// Called by all threads, long before the first of them sends. @param bytes that this block is to be sent
   __device__ __forceinline__ void open(int bytes) {
 #if __CUDA_ARCH__ >= 900
-    if (threadIdx.x == 0) {
-      const uint32_t own = shared_address(&barrier);
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(own) : "memory");
-      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(own), "r"(bytes) : "memory");
-    }
+    if (threadIdx.x == 0) arrival.expect(bytes);
     __syncwarp();
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 #endif
@@ -44,18 +39,11 @@ struct Mailbox {
     asm volatile(
         "{\n\t.reg .b32 at, box;\n\tmapa.shared::cluster.u32 at, %0, %2;\n\tmapa.shared::cluster.u32 box, %1, %2;\n\t"
         "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [at], {%3, %4}, [box];\n\t}" ::"r"(shared_address(to)),
-        "r"(shared_address(&barrier)), "r"(rank), "f"(x), "f"(y)
+        "r"(shared_address(&arrival.barrier)), "r"(rank), "f"(x), "f"(y)
         : "memory");
 #endif
   }
 
   /// All that was sent to this block is there for the calling thread.
-  __device__ __forceinline__ void wait() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "{\n\t.reg .pred done;\n\tagain: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], 0;\n\t@!done bra again;\n\t}" ::"r"(
-            shared_address(&barrier))
-        : "memory");
-#endif
-  }
+  __device__ __forceinline__ void wait() { arrival.wait_for_cluster(); }
 };

@@ -1,4 +1,5 @@
-// Layer: CUDA kernels. Copies from global to shared memory that are enqueued, and waited for by groups; and what is brought nearer; how lines lie there. Knows no tile.
+// Layer: CUDA kernels. Copies from global to shared memory that are enqueued, and waited for by groups; how lines lie there; what is brought
+// nearer. Knows no tile.
 #pragma once
 
 #include "common.cuh"

@@ -49,7 +49,6 @@ struct RowsShares {
   template <typename Ring, typename T>
   __device__ __forceinline__ void multiply_piece(float (&sum)[kTiles][4], T* stage) const {
     T* const lines = stage + kRows * Ring::kHalf;
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
     if constexpr (kTogether) {
       begin_products();
 #pragma unroll
@@ -58,22 +57,21 @@ struct RowsShares {
         multiply_tiles<T>(sum, further(tile_at(stage + half), at), further(tile_at(lines + half + column * Ring::kHalf), at));
       }
       close_products();
-      return;
-    }
-#endif
-    const int lane = threadIdx.x % 32;
+    } else {
+      const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int k = 0; k < kDeep; k += 16) {
-      const int vector = (group * kDeep + k) / 8;
-      HalfA a;
-      load_matrices(a.at, Ring::place(stage, 16 * row_tile + lane % 16, vector + lane / 16));
+      for (int k = 0; k < kDeep; k += 16) {
+        const int vector = (group * kDeep + k) / 8;
+        HalfA a;
+        load_matrices(a.at, Ring::place(stage, 16 * row_tile + lane % 16, vector + lane / 16));
 #pragma unroll
-      for (int j = 0; j < kTiles; j += 2) {
-        uint32_t r[4];
-        const int line = column + 8 * j + lane % 8 + (kTiles > 1 ? lane / 16 * 8 : 0);
-        load_matrices(r, Ring::place(lines, line, vector + lane / 8 % 2));
-        multiply<T>(sum[j], a, HalfB{r[0], r[1]});
-        if (j + 1 < kTiles) multiply<T>(sum[j + 1], a, HalfB{r[2], r[3]});
+        for (int j = 0; j < kTiles; j += 2) {
+          uint32_t r[4];
+          const int line = column + 8 * j + lane % 8 + (kTiles > 1 ? lane / 16 * 8 : 0);
+          load_matrices(r, Ring::place(lines, line, vector + lane / 8 % 2));
+          multiply<T>(sum[j], a, HalfB{r[0], r[1]});
+          if (j + 1 < kTiles) multiply<T>(sum[j + 1], a, HalfB{r[2], r[3]});
+        }
       }
     }
   }
@@ -147,7 +145,9 @@ struct RowsStream {
   __device__ __forceinline__ void read(const RowsAdd& add, const Own& own) {
     if (own.column < own.n) weight = static_cast<const T*>(add.weight)[own.column];
 #pragma unroll
-    for (int e = 0; e < Own::kEach; e++) old[e] = own.is(e) ? read_early(add.x + static_cast<long long>(own.row(e)) * add.x_pitch + own.column) : 0.0f;
+    for (int e = 0; e < Own::kEach; e++) {
+      old[e] = own.is(e) ? read_early(add.x + static_cast<long long>(own.row(e)) * add.x_pitch + own.column) : 0.0f;
+    }
   }
   __device__ __forceinline__ void finish(const RowsAdd& add, const Own& own, const float (&x)[Own::kEach], int tile, int tiles) const {
 #pragma unroll

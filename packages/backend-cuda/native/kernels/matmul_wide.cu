@@ -119,7 +119,8 @@ __device__ __forceinline__ void wide_product(const WideProduct& all) {
           float* const own = sum[i][j] + 2 * h;
           if (row < p.m) {
             if (pairs && column + 1 < p.n) {
-              *reinterpret_cast<float2*>(static_cast<float*>(p.out) + static_cast<long long>(row) * p.out_pitch + column) = make_float2(own[0], own[1]);
+              float* const to = static_cast<float*>(p.out) + static_cast<long long>(row) * p.out_pitch + column;
+              *reinterpret_cast<float2*>(to) = make_float2(own[0], own[1]);
             } else {
               if (column < p.n) write_product<T>(p, row, column, own[0]);
               if (column + 1 < p.n) write_product<T>(p, row, column + 1, own[1]);

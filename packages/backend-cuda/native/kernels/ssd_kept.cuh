@@ -209,6 +209,7 @@ __device__ __forceinline__ void ssd_kept(const SsdDeferred& p, const KeptNorm* n
   const T own_step = *step_at;
   if (!soon) read_kept();
   float step = to_float(own_step) + bias;
+  // Generation keeps as many as there can be: then this is no division.
   const int held = p.kept == kMostKept ? counted % kMostKept : counted % p.kept, tokens = held + 1;
   if (has_line) {
     T* const to = thread < VECTORS ? swizzled<T, N>(of_B, kMostKept, thread) : of_C + 8 * (thread - VECTORS);

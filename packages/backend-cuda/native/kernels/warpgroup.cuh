@@ -6,8 +6,10 @@
 #include "copies.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define ON_WARPGROUPS(...) asm volatile(__VA_ARGS__)
 constexpr bool kWarpgroups = true;
 #else
+#define ON_WARPGROUPS(...)
 constexpr bool kWarpgroups = false;
 #endif
 
@@ -19,53 +21,34 @@ __device__ __forceinline__ uint64_t tile_at(const void* lines) {
 /// The tile so many elements of k further on, within the 64.
 __device__ __forceinline__ uint64_t further(uint64_t tile, int k) { return tile + (2 * k >> 4); }
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#define DIFFMAMBA_WARPGROUP(T, NAME)                                                                                               \
-  template <>                                                                                                                      \
-  __device__ __forceinline__ void multiply_tiles<T>(float (&c)[2][4], uint64_t a, uint64_t b) {                                    \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32." NAME "." NAME " {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, 1, 1, 1, 0, 0;"  \
-                 : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]),        \
-                   "+f"(c[1][3])                                                                                                   \
-                 : "l"(a), "l"(b));                                                                                                \
-  }                                                                                                                                \
-  template <>                                                                                                                      \
-  __device__ __forceinline__ void multiply_tiles<T>(float (&c)[4][4], uint64_t a, uint64_t b) {                                    \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32." NAME "." NAME                                                       \
-                 " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, 0, 0;"                              \
-                 : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]),        \
-                   "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]),        \
-                   "+f"(c[3][2]), "+f"(c[3][3])                                                                                    \
-                 : "l"(a), "l"(b));                                                                                                \
-  }
 /// c (64, 8 TILES) += a b', enqueued: a warp of the four has tile j's sums of its 16 rows in c[j].
 template <typename T>
 __device__ __forceinline__ void multiply_tiles(float (&c)[2][4], uint64_t a, uint64_t b);
 template <typename T>
 __device__ __forceinline__ void multiply_tiles(float (&c)[4][4], uint64_t a, uint64_t b);
+
+#define SUMS_OF_TILE(j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#define DIFFMAMBA_WARPGROUP(T, NAME)                                                                                                       \
+  template <>                                                                                                                              \
+  __device__ __forceinline__ void multiply_tiles<T>(float (&c)[2][4], uint64_t a, uint64_t b) {                                            \
+    ON_WARPGROUPS("wgmma.mma_async.sync.aligned.m64n16k16.f32." NAME "." NAME " {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, 1, 1, 1, 0, 0;"         \
+                  : SUMS_OF_TILE(0), SUMS_OF_TILE(1)                                                                                       \
+                  : "l"(a), "l"(b));                                                                                                       \
+  }                                                                                                                                        \
+  template <>                                                                                                                              \
+  __device__ __forceinline__ void multiply_tiles<T>(float (&c)[4][4], uint64_t a, uint64_t b) {                                            \
+    ON_WARPGROUPS("wgmma.mma_async.sync.aligned.m64n32k16.f32." NAME "." NAME                                                              \
+                  " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, 0, 0;"                                     \
+                  : SUMS_OF_TILE(0), SUMS_OF_TILE(1), SUMS_OF_TILE(2), SUMS_OF_TILE(3)                                                     \
+                  : "l"(a), "l"(b));                                                                                                       \
+  }
 DIFFMAMBA_WARPGROUP(bf16, "bf16")
 DIFFMAMBA_WARPGROUP(f16, "f16")
-#endif
 
 /// Before the first product after a barrier: what was written to shared memory, by copies too, and to sums is seen by products.
-__device__ __forceinline__ void begin_products() {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void close_products() {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-#endif
-}
+__device__ __forceinline__ void begin_products() { ON_WARPGROUPS("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void close_products() { ON_WARPGROUPS("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 /// All products that were closed are done.
-__device__ __forceinline__ void wait_products() {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-#endif
-}
+__device__ __forceinline__ void wait_products() { ON_WARPGROUPS("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 /// What this thread's copies have brought is seen by products that begin after a barrier.
-__device__ __forceinline__ void show_to_products() {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-#endif
-}
+__device__ __forceinline__ void show_to_products() { ON_WARPGROUPS("fence.proxy.async.shared::cta;" ::: "memory"); }
